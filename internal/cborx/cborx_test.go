@@ -148,7 +148,7 @@ func FuzzReaderAgainstUnmarshal(f *testing.F) {
 				s.L = append(s.L, r.Uint())
 			}
 		} else {
-			r.fail(ErrType)
+			r.Fail(ErrType)
 		}
 		ours := r.Done()
 		var lib sample

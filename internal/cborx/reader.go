@@ -57,7 +57,8 @@ func (r *Reader) Offset() int { return r.off }
 // Since returns the bytes from offset start to the current position.
 func (r *Reader) Since(start int) []byte { return r.b[start:r.off:r.off] }
 
-func (r *Reader) fail(err error) {
+// Fail makes err the Reader's error, unless it has one: for rules of the caller.
+func (r *Reader) Fail(err error) {
 	if r.err == nil {
 		r.err = err
 	}
@@ -78,12 +79,12 @@ func (r *Reader) head(kind int) uint64 {
 		return 0
 	}
 	if r.off >= len(r.b) {
-		r.fail(ErrTruncated)
+		r.Fail(ErrTruncated)
 		return 0
 	}
 	c := r.b[r.off]
 	if int(c>>5) != kind {
-		r.fail(ErrType)
+		r.Fail(ErrType)
 		return 0
 	}
 	low := c & 0x1f
@@ -108,11 +109,11 @@ func (r *Reader) longHead(low byte) uint64 {
 	case 27:
 		n, least = 8, 1<<32
 	default:
-		r.fail(ErrNotCanonical) // reserved or indefinite length
+		r.Fail(ErrNotCanonical) // reserved or indefinite length
 		return 0
 	}
 	if len(rest) < n {
-		r.fail(ErrTruncated)
+		r.Fail(ErrTruncated)
 		return 0
 	}
 	switch n {
@@ -126,7 +127,7 @@ func (r *Reader) longHead(low byte) uint64 {
 		v = binary.BigEndian.Uint64(rest)
 	}
 	if v < least {
-		r.fail(ErrNotCanonical)
+		r.Fail(ErrNotCanonical)
 		return 0
 	}
 	r.off += 1 + n
@@ -141,14 +142,14 @@ func (r *Reader) Int() int64 {
 	if r.Kind() == KindNint {
 		v := r.head(KindNint)
 		if v > math.MaxInt64 {
-			r.fail(ErrType)
+			r.Fail(ErrType)
 			return 0
 		}
 		return -1 - int64(v)
 	}
 	v := r.head(KindUint)
 	if v > math.MaxInt64 {
-		r.fail(ErrType)
+		r.Fail(ErrType)
 		return 0
 	}
 	return int64(v)
@@ -159,7 +160,7 @@ func (r *Reader) take(n uint64) []byte {
 		return nil
 	}
 	if n > uint64(len(r.b)-r.off) {
-		r.fail(ErrTruncated)
+		r.Fail(ErrTruncated)
 		return nil
 	}
 	s := r.b[r.off : r.off+int(n) : r.off+int(n)]
@@ -174,7 +175,7 @@ func (r *Reader) Bytes() []byte { return r.take(r.head(KindBytes)) }
 func (r *Reader) Text() []byte {
 	s := r.take(r.head(KindText))
 	if !utf8.Valid(s) {
-		r.fail(ErrUTF8)
+		r.Fail(ErrUTF8)
 		return nil
 	}
 	return s
@@ -194,7 +195,7 @@ func (r *Reader) count(n uint64, bytesEach int) int {
 		return 0
 	}
 	if n > MaxItems || n > uint64((len(r.b)-r.off)/bytesEach) {
-		r.fail(ErrTruncated)
+		r.Fail(ErrTruncated)
 		return 0
 	}
 	return int(n)
@@ -206,12 +207,12 @@ func (r *Reader) Tag() uint64 { return r.head(KindTag) }
 // Simple reads false, true or null and returns its byte (0xf4, 0xf5, 0xf6).
 func (r *Reader) Simple() byte {
 	if r.Kind() != KindOther {
-		r.fail(r.wrongKind())
+		r.Fail(r.wrongKind())
 		return 0
 	}
 	c := r.b[r.off]
 	if c < 0xf4 || c > 0xf6 {
-		r.fail(ErrType)
+		r.Fail(ErrType)
 		return 0
 	}
 	r.off++
@@ -234,7 +235,7 @@ func (r *Reader) IsFloat() bool {
 // they have no order, and so no place in an index.
 func (r *Reader) Float() float64 {
 	if !r.IsFloat() {
-		r.fail(r.wrongKind())
+		r.Fail(r.wrongKind())
 		return 0
 	}
 	start := r.off
@@ -255,11 +256,11 @@ func (r *Reader) Float() float64 {
 	}
 	var buf [9]byte
 	if math.IsNaN(f) || math.IsInf(f, 0) {
-		r.fail(ErrType)
+		r.Fail(ErrType)
 		return 0
 	}
 	if string(AppendFloat(buf[:0], f)) != string(r.b[start:r.off]) {
-		r.fail(ErrNotCanonical)
+		r.Fail(ErrNotCanonical)
 		return 0
 	}
 	return f

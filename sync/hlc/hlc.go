@@ -9,6 +9,7 @@ package hlc
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -43,9 +44,13 @@ func (t Timestamp) Counter() uint16 { return uint16(t) }
 // Time is the wall part as a time.
 func (t Timestamp) Time() time.Time { return time.UnixMilli(t.Millis()) }
 
-// Ahead is how far t lies ahead of the wall clock; negative when behind.
+// Ahead is how far t lies ahead of the wall clock, at most 292 years; negative
+// when behind.
 func (t Timestamp) Ahead(wall time.Time) time.Duration {
-	return time.Duration(t.Millis()-wall.UnixMilli()) * time.Millisecond
+	// A Duration spans 292 years and a timestamp 8,919: unclamped, a forged stamp
+	// from the far future would wrap round to the past and be due at once.
+	const most = int64(math.MaxInt64 / time.Millisecond)
+	return time.Duration(min(max(t.Millis()-wall.UnixMilli(), -most), most)) * time.Millisecond
 }
 
 // Due reports whether a batch stamped t may be applied when the wall clock
@@ -58,7 +63,7 @@ func (t Timestamp) String() string {
 }
 
 // A Clock gives strictly increasing timestamps. The zero Clock is ready; after
-// a restart set Last from what was stored, so that a wall clock gone backwards
+// a restart Observe the Last that was stored, so that a wall clock gone backwards
 // cannot make new writes lose to what the user already saw.
 type Clock struct {
 	last Timestamp
@@ -68,9 +73,12 @@ type Clock struct {
 func (c *Clock) Last() Timestamp { return c.last }
 
 // Next returns a timestamp above all given or observed before. A full counter
-// carries into the milliseconds by plain addition.
+// carries into the milliseconds by plain addition. At the end of time, in the
+// year 10889, it stays: wrapping to zero would let every later write lose.
 func (c *Clock) Next(wall time.Time) Timestamp {
-	c.last = max(c.last+1, FromTime(wall))
+	if c.last < math.MaxUint64 {
+		c.last = max(c.last+1, FromTime(wall))
+	}
 	return c.last
 }
 

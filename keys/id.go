@@ -48,7 +48,9 @@ const (
 	DomainDeviceText   Domain = "peers/device-text/1"   // the check characters of a DeviceID's text
 	DomainBundle       Domain = "peers/bundle/1"        // a bundle's index
 	DomainRecover      Domain = "peers/recover/1"       // the recovery key answers for a connection
-	DomainPair         Domain = "peers/pair/1"          // pairing
+	DomainPair         Domain = "peers/pair/1"          // the commitment of a pairing
+	DomainInvite       Domain = "peers/invite/1"        // the check bytes of an invite
+	DomainVault        Domain = "peers/vault/1"         // the checksum of a keystore file
 	DomainGroupTag     Domain = "peers/group-tag/1"     // a group's name on one connection
 	DomainDiscover     Domain = "peers/discover/1"      // the daily tag on the LAN
 	DomainAuthorRecord Domain = "peers/author-record/1" // ids of records in author collections
@@ -111,7 +113,7 @@ func decodeID(s, what string, d Domain) (id [32]byte, err error) {
 	if len(s) > 4*(idChars+checkChars) {
 		return id, fault.New(fault.Invalid, "read the "+what, hint, "it is %d characters long", len(s))
 	}
-	clean := strings.NewReplacer("-", "", " ", "", "O", "0", "I", "1", "L", "1").Replace(strings.ToUpper(s))
+	clean := strings.Map(forgive, s)
 	if len(clean) != idChars+checkChars {
 		return id, fault.New(fault.Invalid, "read the "+what, hint, "%s has %d of %d characters", fault.Quote(s), len(clean), idChars+checkChars)
 	}
@@ -126,6 +128,23 @@ func decodeID(s, what string, d Domain) (id [32]byte, err error) {
 		return id, fault.New(fault.Invalid, "read the "+what, hint, "%s is mistyped: its check characters do not fit", fault.Quote(s))
 	}
 	return id, nil
+}
+
+// forgive maps what people write to what String writes. Other alphabets' letters
+// stay as they are and are refused: upper-casing them could make ASCII of them.
+func forgive(r rune) rune {
+	if 'a' <= r && r <= 'z' {
+		r -= 'a' - 'A'
+	}
+	switch r {
+	case '-', ' ', '\t', '\r', '\n':
+		return -1
+	case 'O':
+		return '0'
+	case 'I', 'L':
+		return '1'
+	}
+	return r
 }
 
 // String gives the DeviceID as people compare it: 52 characters of Crockford
@@ -143,7 +162,7 @@ func (id DeviceID) Compare(o DeviceID) int { return bytes.Compare(id[:], o[:]) }
 // IsZero reports the zero value, which names no device.
 func (id DeviceID) IsZero() bool { return id == DeviceID{} }
 
-// ParseDeviceID reads what String wrote, forgiving case, hyphens, spaces and
+// ParseDeviceID reads what String wrote, forgiving case, hyphens, white space and
 // the letters people confuse (O for 0, I and L for 1). It refuses a mistyped ID
 // and one that is not a usable public key.
 func ParseDeviceID(s string) (DeviceID, error) {

@@ -53,13 +53,19 @@ func (s Secret) Equal(o Secret) bool {
 
 const redacted = "secret"
 
-// String, GoString, Format and LogValue hide the bytes where they are called;
-// the closure hides them where they are not.
+// String, GoString, Format, LogValue and MarshalText hide the bytes where they
+// are called; the closure hides them where they are not.
 func (s Secret) String() string               { return redacted }
 func (s Secret) GoString() string             { return redacted }
 func (s Secret) Format(f fmt.State, _ rune)   { io.WriteString(f, redacted) }
 func (s Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// MarshalBinary refuses. CBOR and gob ask it, and what they write is stored: a
+// placeholder there would lose the secret in silence.
+func (s Secret) MarshalBinary() ([]byte, error) {
+	return nil, errors.New("keys: a secret does not encode itself; reveal it where it is stored")
+}
 
 // A KeyPair is one holder's secrets, a device's or the recovery key's: an
 // Ed25519 seed to sign with and an X25519 key to be sealed to. It never leaves

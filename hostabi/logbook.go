@@ -1,0 +1,83 @@
+package hostabi
+
+import (
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/peers-run/peers-runtime/internal/fault"
+)
+
+// keepLines is how many of an app's last lines a crash report shows.
+const keepLines = 50
+
+// A logbook takes an app's lines: it cuts and cleans them, drops what exceeds
+// LimitLogRate bytes a second (saying so once), and keeps the last ones.
+type logbook struct {
+	clock Clock
+	to    Log
+
+	mu      sync.Mutex // guards the fields below; held across Log.Line, which must not block
+	tokens  int
+	at      time.Duration
+	dropped int
+	lines   [keepLines]string
+	n       int // lines ever taken
+}
+
+func newLogbook(clock Clock, to Log) *logbook {
+	return &logbook{clock: clock, to: to, tokens: LimitLogRate, at: clock.Monotonic()}
+}
+
+var errLogRate = fault.New(fault.Rate, "", "", "more than %d bytes of log in a second", LimitLogRate)
+
+func (b *logbook) line(level int, text string) error {
+	text = clean(cut(text, LimitLogLine))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.clock.Monotonic()
+	// A bucket that refills in a second; elapsed time is capped first, so the product cannot overflow.
+	elapsed := min(max(now-b.at, 0), time.Second)
+	b.tokens = min(LimitLogRate, b.tokens+int(int64(elapsed)*LimitLogRate/int64(time.Second)))
+	b.at = now
+	cost := len(text) + 32 // a flood of empty lines is a flood too
+	if b.tokens < cost {
+		b.dropped++
+		return errLogRate
+	}
+	b.tokens -= cost
+	if b.dropped > 0 {
+		b.put(2, "(the app logged too fast: lines were dropped)")
+		b.dropped = 0
+	}
+	b.put(level, text)
+	return nil
+}
+
+func (b *logbook) put(level int, text string) {
+	b.lines[b.n%keepLines] = text
+	b.n++
+	b.to.Line(level, text)
+}
+
+func (b *logbook) last() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]string, 0, keepLines)
+	for i := max(0, b.n-keepLines); i < b.n; i++ {
+		out = append(out, b.lines[i%keepLines])
+	}
+	return out
+}
+
+// clean makes control characters harmless: an app must not be able to forge
+// other lines, or speak to the terminal that shows its log.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' || !unicode.IsControl(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, s)
+}

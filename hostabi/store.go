@@ -1,0 +1,40 @@
+package hostabi
+
+import (
+	"context"
+
+	"github.com/peers-run/peers-runtime/sync/record"
+)
+
+// A Store is one app's data in one group: its namespace, shared with the group,
+// and its keys, local to this device. Methods are safe for concurrent use. A
+// read sees what was committed last; no read holds anything open when it
+// returns, and what it returns belongs to the caller. hostabitest.TestStore is
+// the conformance suite.
+//
+// An error of a well-known kind carries its fault.Code: NotFound for a record,
+// key or undeclared collection, ReadOnly or Denied where the user's role or the
+// collection's rule forbids a write, Quota, NoSpace. Its text may reach the app.
+type Store interface {
+	// Record gives a visible record's cells, ascending by field.
+	Record(ctx context.Context, c record.CollectionID, id record.ID) ([]record.Cell, error)
+
+	// NewID makes a record id: of a natural key, or for an empty key a new one
+	// as the collection's rule wants it. A key in an author collection is
+	// Invalid.
+	NewID(ctx context.Context, c record.CollectionID, key []byte) (record.ID, error)
+
+	// Key gives the value of a local key. Keys has the pairs with a prefix
+	// beyond after (empty: from the first), ascending, at most limit of them.
+	Key(ctx context.Context, key []byte) ([]byte, error)
+	Keys(ctx context.Context, prefix, after []byte, limit int) ([]Pair, error)
+
+	// Changes tells what changed in some collections. A Position that the store
+	// does not know, or that is too far back, resets every one of them.
+	Changes(ctx context.Context, s Since) (Changes, error)
+
+	// Commit applies a transaction, durably, all or nothing: the writes as one
+	// batch, the keys beside it. A write that changes nothing vanishes; a
+	// transaction of nothing else makes no batch.
+	Commit(ctx context.Context, t *Transaction) error
+}

@@ -96,17 +96,28 @@ func AppendBody(b []byte, body *Body) []byte {
 }
 
 // DecodeBody reads what AppendBody wrote and enforces every rule of the format.
-// It reuses body's slices; values alias b.
+// It reuses body's slices; values alias b. After an error the body has no ops.
 func DecodeBody(b []byte, body *Body) error {
-	body.Time, body.Ops, body.cells = 0, body.Ops[:0], body.cells[:0]
+	*body = Body{Ops: body.Ops[:0], cells: body.cells[:0]}
+	if err := body.decode(b); err != nil {
+		body.Time, body.Ops = 0, body.Ops[:0]
+		return err
+	}
+	return nil
+}
+
+func (body *Body) decode(b []byte) error {
 	r := cborx.NewReader(b)
 	if r.Array() != 2 {
 		return malformed(&r, "not an array of two")
 	}
 	body.Time = hlc.Timestamp(r.Uint())
+	if body.Time == 0 {
+		return malformed(&r, "no timestamp") // zero stands for "never" in a State
+	}
 	n := r.Array()
 	if n == 0 || n > MaxOps {
-		return malformed(&r, fmt.Sprintf("%d ops", n))
+		return malformed(&r, "wrong number of ops")
 	}
 	for range n {
 		if err := body.decodeOp(&r); err != nil {
@@ -135,25 +146,26 @@ func (body *Body) decodeOp(r *cborx.Reader) error {
 		}
 		return ErrUnknownOp
 	}
-	op := Op{Code: Code(code)}
 	coll, id := r.Uint(), r.Bytes()
-	if r.Err() != nil || coll > 0xffff || !CollectionID(coll).Valid() || len(id) != len(op.Record) {
+	if r.Err() != nil || coll > 0xffff || !CollectionID(coll).Valid() || len(id) != len(ID{}) {
 		return malformed(r, "no such collection or record")
 	}
-	op.Collection, op.Record = CollectionID(coll), ID(id)
-	if k := len(body.Ops); k > 0 && body.Ops[k-1].Compare(&op) >= 0 {
+	body.Ops = append(body.Ops, Op{Code: Code(code), Collection: CollectionID(coll), Record: ID(id)})
+	k := len(body.Ops) - 1
+	op := &body.Ops[k]
+	if k > 0 && body.Ops[k-1].Compare(op) >= 0 {
 		return malformed(r, "ops out of order")
 	}
-	switch {
-	case op.Code == OpDelete && items != 3, op.Code != OpDelete && items != 4:
-		return malformed(r, "op of a wrong length")
-	case op.Code != OpDelete:
-		if err := body.decodeCells(r, &op); err != nil {
-			return err
+	if op.Code == OpDelete {
+		if items != 3 {
+			return malformed(r, "op of a wrong length")
 		}
+		return nil
 	}
-	body.Ops = append(body.Ops, op)
-	return nil
+	if items != 4 {
+		return malformed(r, "op of a wrong length")
+	}
+	return body.decodeCells(r, op)
 }
 
 func (body *Body) decodeCells(r *cborx.Reader, op *Op) error {

@@ -213,7 +213,7 @@ func DecodeState(b []byte, devices int, s *State) error {
 		if size, b, ok = uvarint(b); !ok || size > uint64(len(b)) {
 			return ErrState
 		}
-		if k := len(s.Cells); k > 0 && s.Cells[k-1].Field >= c.Field {
+		if k := len(s.Cells); c.Field == 0 || k > 0 && s.Cells[k-1].Field >= c.Field {
 			return ErrState
 		}
 		c.Stamp, c.Value, b = stamps[at], b[:size:size], b[size:]

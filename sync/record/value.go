@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
 )
@@ -82,13 +84,17 @@ func Float(v float64) Value {
 	return cborx.AppendFloat(nil, v+0)
 }
 
-// Text makes a text value of valid UTF-8.
+// Text makes a text value. Each run of bytes that are not UTF-8 becomes one
+// U+FFFD: as they are, they would make the whole batch malformed.
 func Text[T string | []byte](v T) Value {
-	return cborx.AppendText(make([]byte, 0, len(v)+3), v)
+	if !utf8.ValidString(string(v)) {
+		return Text(strings.ToValidUTF8(string(v), "\ufffd"))
+	}
+	return cborx.AppendText(make([]byte, 0, len(v)+5), v)
 }
 
 // Bytes makes a bytes value.
-func Bytes(v []byte) Value { return cborx.AppendBytes(make([]byte, 0, len(v)+3), v) }
+func Bytes(v []byte) Value { return cborx.AppendBytes(make([]byte, 0, len(v)+5), v) }
 
 // Time makes a time value of millisecond precision.
 func Time(v time.Time) Value { return cborx.AppendInt(cborx.AppendTag(nil, tagTime), v.UnixMilli()) }
@@ -273,7 +279,9 @@ func (v Value) Ref() ID {
 	}
 	r := cborx.NewReader(v)
 	r.Tag()
-	return ID(r.Bytes())
+	var id ID
+	copy(id[:], r.Bytes()) // a damaged value may be shorter
+	return id
 }
 
 // Parts are the values in a compound, nil for other kinds.

@@ -221,6 +221,7 @@ func TestParseRefuses(t *testing.T) {
 		"several":    {with(2, "bort"), `word 3, "bort"`, "word 3 may be boat or sort", fault.Invalid},
 		"longer":     {with(0, "actors"), `word 1, "actors"`, "word 1 may be actor", fault.Invalid},
 		"short":      {with(1, "ab"), `word 2, "ab", is too short to tell`, "first four letters", fault.Invalid},
+		"three":      {with(1, "aba"), `word 2, "aba", is too short to tell`, "first four letters", fault.Invalid},
 		"grown":      {strings.Replace(strings.Join(words, " "), " ", "", 1), `word 1, "abandonabandon"`, hintPaper, fault.Invalid},
 		"nonsense":   {with(4, "xqzxqz"), `word 5, "xqzxqz"`, hintPaper, fault.Invalid},
 		"escape":     {with(4, "\x1b[2J"), `word 5, "\x1b[2j"`, "", fault.Invalid},

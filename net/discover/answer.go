@@ -10,6 +10,7 @@ const (
 	maxPacket  = 9000 // RFC 6762 §17
 	maxRecords = 128  // looked at in one packet
 	maxFound   = 16   // instances taken from one packet
+	minSRV     = 7    // bytes of an SRV record: priority, weight, port, the root
 )
 
 // An instance is a tag and a port, as somebody said them.
@@ -79,7 +80,8 @@ func (s section) walk(p *dnsmessage.Parser, left *int, out *[]instance) bool {
 			return false
 		}
 		t, ours := parseInstance(h.Name.Data[:h.Name.Length])
-		if h.Type != dnsmessage.TypeSRV || !ours {
+		// The parser does not check the length itself.
+		if h.Type != dnsmessage.TypeSRV || !ours || h.Length < minSRV {
 			if s.skip() != nil {
 				return false
 			}

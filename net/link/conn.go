@@ -11,6 +11,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/net/socket"
 	"github.com/quic-go/quic-go"
 )
 
@@ -292,7 +293,7 @@ func (cn *conn) serve(qs *quic.Stream) {
 // remote is where the peer is now; it changes when the peer roams.
 func (cn *conn) remote() netip.AddrPort {
 	if u, ok := cn.qc.RemoteAddr().(*net.UDPAddr); ok {
-		return unmapped(u.AddrPort())
+		return socket.Unmap(u.AddrPort())
 	}
 	return netip.AddrPort{}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/net/socket"
 	"github.com/quic-go/quic-go"
 )
 
@@ -173,7 +174,7 @@ func (e *Endpoint) endDial(id keys.DeviceID, cancel *context.CancelCauseFunc) {
 func (e *Endpoint) order(addrs []netip.AddrPort) []netip.AddrPort {
 	var out []netip.AddrPort
 	for _, a := range addrs {
-		a = unmapped(a)
+		a = socket.Unmap(a)
 		ip := a.Addr()
 		if a.Port() != 0 && ip.IsValid() && !ip.IsUnspecified() && !ip.IsMulticast() && !slices.Contains(out, a) {
 			out = append(out, a)
@@ -346,7 +347,7 @@ func (o *outcome) failed(err error, id keys.DeviceID, saw chan keys.DeviceID) (S
 	default:
 	}
 	if o.c.sock != nil {
-		if werr := o.c.sock.failing(o.Addr, o.At); werr != nil {
+		if werr := o.c.sock.Failing(o.Addr, o.At); werr != nil {
 			return StageSend, because(fault.Offline, op, "", "packets cannot leave: "+errnoText(werr), werr)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/net/guard"
+	"github.com/peers-run/peers-runtime/net/socket"
 	"github.com/quic-go/quic-go"
 )
 
@@ -24,8 +26,8 @@ type Endpoint struct {
 	log      *slog.Logger
 	carriers []*carrier
 	port     uint16
-	guard    *guard
-	memory   *budget
+	guard    *guard.Door
+	memory   *guard.Budget
 
 	// life ends when the endpoint is to stop; its cause says why.
 	life    context.Context
@@ -58,7 +60,7 @@ type carrier struct {
 	kind   Kind
 	prefix netip.Prefix
 	conn   net.PacketConn
-	sock   *socket // nil for Config.Carriers
+	sock   *socket.Conn // nil for Config.Carriers
 
 	// Set by Run.
 	tr *quic.Transport
@@ -83,24 +85,20 @@ func New(cfg Config) (*Endpoint, error) {
 	}
 	e := &Endpoint{
 		cfg: cfg, id: cfg.Keys.ID(), cred: cred, log: cfg.Logger,
-		guard: newGuard(cfg.Limits), memory: &budget{left: cfg.Limits.ReceiveMemory},
+		guard: guard.New(cfg.Limits.HalfOpen, cfg.Limits.Handshakes), memory: guard.NewBudget(cfg.Limits.ReceiveMemory),
 		started: make(chan struct{}), ended: make(chan struct{}),
 		tendWake: make(chan struct{}, 1), keepWake: make(chan struct{}, 1),
 		peers: map[keys.DeviceID]*peer{}, handlers: map[string]serving{}, watchers: map[*Watch]struct{}{},
 	}
 	e.life, e.kill = context.WithCancelCause(context.Background())
-	socks, port, err := bind(cfg.Bind, cfg.Port, cfg.NonQUIC)
+	socks, port, err := socket.Listen(cfg.Bind, cfg.Port, cfg.NonQUIC)
 	if err != nil {
 		return nil, err
 	}
 	e.port = port
 	for _, s := range socks {
-		bits := 128
-		if s.LocalAddr().(*net.UDPAddr).IP.To4() != nil {
-			bits = 32
-		}
 		all := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		if bits == 32 {
+		if s.LocalAddr().(*net.UDPAddr).IP.To4() != nil {
 			all = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		}
 		e.carriers = append(e.carriers, &carrier{kind: Direct, prefix: all, conn: s, sock: s})
@@ -165,8 +163,8 @@ func (e *Endpoint) listen() error {
 			Conn:                c.conn,
 			ConnectionIDLength:  8,
 			StatelessResetKey:   key,
-			VerifySourceAddress: e.guard.verify,
-			ConnContext:         e.guard.enter,
+			VerifySourceAddress: e.guard.Verify,
+			ConnContext:         e.guard.Enter,
 		}
 		c.ln, err = c.tr.Listen(e.cred.accepting(), e.quicConfig())
 		if err != nil {
@@ -198,7 +196,7 @@ func (e *Endpoint) quicConfig() *quic.Config {
 		MaxStreamReceiveWindow:         maxStreamWindow,
 		InitialConnectionReceiveWindow: initialConnWindow,
 		MaxConnectionReceiveWindow:     maxConnWindow,
-		AllowConnectionWindowIncrease:  e.memory.allow,
+		AllowConnectionWindowIncrease:  e.memory.Allow,
 		MaxIncomingStreams:             int64(e.cfg.Limits.Streams),
 		MaxIncomingUniStreams:          1, // the control stream
 	}

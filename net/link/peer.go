@@ -7,6 +7,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/net/guard"
 	"github.com/quic-go/quic-go"
 )
 
@@ -137,7 +138,7 @@ func (e *Endpoint) dropLocked(cn *conn) {
 
 // drop is dropLocked after a connection ended, and remembers why.
 func (e *Endpoint) drop(cn *conn, err error) {
-	e.memory.release(cn.qc)
+	e.memory.Release(cn.qc)
 	e.mu.Lock()
 	if p := e.peers[cn.id]; p != nil && cn.live && cn.retired.IsZero() {
 		p.lastErr, p.lastAt = err, time.Now()
@@ -156,7 +157,7 @@ func (e *Endpoint) drop(cn *conn, err error) {
 // ends. The pass is held until both have said hello: before, nobody has shown
 // that there is more behind the connection than a handshake.
 func (e *Endpoint) welcome(c *carrier, qc *quic.Conn) {
-	defer leavePass(qc.Context())
+	defer guard.Leave(qc.Context())
 	id, err := peerID(qc.ConnectionState().TLS)
 	if err != nil {
 		refuseQUIC(qc, err)
@@ -180,7 +181,7 @@ func (e *Endpoint) welcome(c *carrier, qc *quic.Conn) {
 		return
 	}
 	cancel()
-	leavePass(qc.Context())
+	guard.Leave(qc.Context())
 	e.goLive(cn, h)
 	e.serve(cn, in)
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package link
+package socket
 
 // unpin drops every control message: a packet without its ECN mark or source
 // address is better than none.

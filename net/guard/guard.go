@@ -1,4 +1,6 @@
-package link
+// Package guard bounds what strangers cost: connections that nobody has judged
+// yet, and the memory by which receive windows grow.
+package guard
 
 import (
 	"context"
@@ -11,16 +13,17 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// A guard bounds what strangers cost before Admit has judged them.
+// A Door bounds what strangers cost before they are judged. Its methods are those
+// quic.Transport asks for.
 //
 // A handshake costs about a millisecond of CPU and 40 KB. Attackers come in two
 // kinds. Who forges source addresses is stopped by verifying addresses (a Retry
 // packet, no state) once a quarter of the half-open places are taken. Who has
 // real addresses is held to sourceRate per address, so that one source cannot
 // take the places of all others.
-type guard struct {
-	// Set by newGuard, never changed.
-	max   int
+type Door struct {
+	// Set by New, never changed.
+	max   int // half-open places
 	clock func() time.Time
 
 	mu      sync.Mutex
@@ -35,11 +38,12 @@ const (
 	maxSources  = 1024
 )
 
-func newGuard(l Limits) *guard {
+// New makes a Door for so many half-open connections and handshakes a second.
+func New(halfOpen, perSecond int) *Door {
 	now := time.Now()
-	return &guard{
-		max: l.HalfOpen, clock: time.Now, sources: map[netip.Prefix]*bucket{},
-		all: bucket{rate: float64(l.Handshakes), burst: float64(2 * l.Handshakes), level: float64(2 * l.Handshakes), at: now},
+	return &Door{
+		max: halfOpen, clock: time.Now, sources: map[netip.Prefix]*bucket{},
+		all: bucket{rate: float64(perSecond), burst: float64(2 * perSecond), level: float64(2 * perSecond), at: now},
 	}
 }
 
@@ -62,9 +66,9 @@ func (b *bucket) take(now time.Time) bool {
 	return true
 }
 
-// verify reports whether a stranger must first prove its address: when places
+// Verify reports whether a stranger must first prove its address: when places
 // or handshakes become scarce.
-func (g *guard) verify(net.Addr) bool {
+func (g *Door) Verify(net.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.open >= (g.max+3)/4 || g.all.levelAt(g.clock()) < g.all.burst/2
@@ -75,9 +79,9 @@ type passKey struct{}
 // A pass is one of the half-open places.
 type pass struct{ leave func() }
 
-// enter takes a place for a new connection; ctx is the connection's. The place
+// Enter takes a place for a new connection; ctx is the connection's. The place
 // is free again when the connection ends or its pass leaves.
-func (g *guard) enter(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+func (g *Door) Enter(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.clock()
@@ -102,7 +106,7 @@ func (g *guard) enter(ctx context.Context, info *quic.ClientInfo) (context.Conte
 
 // source takes a token of the address's bucket. An IPv6 host has a /64 of its
 // own to speak from.
-func (g *guard) source(a net.Addr, now time.Time) bool {
+func (g *Door) source(a net.Addr, now time.Time) bool {
 	u, ok := a.(*net.UDPAddr)
 	if !ok {
 		return true
@@ -128,8 +132,8 @@ func (g *guard) source(a net.Addr, now time.Time) bool {
 }
 
 // forget drops sources whose bucket is full again, and if there are none, all:
-// a table under that much pressure guards nothing, Handshakes still does.
-func (g *guard) forget(now time.Time) {
+// a table under that much pressure guards nothing, the rate for all still does.
+func (g *Door) forget(now time.Time) {
 	for k, b := range g.sources {
 		if b.levelAt(now) >= b.burst {
 			delete(g.sources, k)
@@ -140,35 +144,40 @@ func (g *guard) forget(now time.Time) {
 	}
 }
 
-func leavePass(ctx context.Context) {
+// Leave gives the place of a connection back early; ctx is the connection's.
+func Leave(ctx context.Context) {
 	if p, ok := ctx.Value(passKey{}).(*pass); ok {
 		p.leave()
 	}
 }
 
-// A budget is the memory by which receive windows may grow, shared by all
+// A Budget is the memory by which receive windows may grow, shared by all
 // connections, so that many greedy peers cost no more than one.
-type budget struct {
+type Budget struct {
 	mu    sync.Mutex
 	left  uint64
 	taken map[*quic.Conn]uint64
 }
 
-func (b *budget) allow(c *quic.Conn, delta uint64) bool {
+// NewBudget makes a Budget of so many bytes.
+func NewBudget(bytes uint64) *Budget {
+	return &Budget{left: bytes, taken: map[*quic.Conn]uint64{}}
+}
+
+// Allow is for quic.Config.AllowConnectionWindowIncrease.
+func (b *Budget) Allow(c *quic.Conn, delta uint64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if delta > b.left {
 		return false
-	}
-	if b.taken == nil {
-		b.taken = map[*quic.Conn]uint64{}
 	}
 	b.left -= delta
 	b.taken[c] += delta
 	return true
 }
 
-func (b *budget) release(c *quic.Conn) {
+// Release gives back what a connection that ended has taken.
+func (b *Budget) Release(c *quic.Conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.left += b.taken[c]

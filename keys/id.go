@@ -57,6 +57,7 @@ const (
 	DomainNaturalKey   Domain = "peers/natural-key/1"   // ids of records with a natural key
 	DomainDigest       Domain = "peers/digest/1"        // a record's share of the state digest
 	DomainVector       Domain = "peers/vector/1"        // the hash of a namespace's vector
+	DomainHeads        Domain = "peers/heads/1"         // the hash of the heads of a group's logs
 )
 
 // Sum hashes parts, concatenated, in domain d. The caller makes the

@@ -1,0 +1,328 @@
+package group
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/hlc"
+	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/store"
+)
+
+// A txn gathers what the jobs of one database transaction change. Jobs work on
+// it alone and touch the database only to read; flush writes everything at
+// once, in key order, so that a record changed by fifty batches is written once
+// and a job that fails has left nothing behind. After the commit publish makes
+// the staged rows visible; after a failure the txn is forgotten.
+type txn struct {
+	g    *Group
+	tx   store.Tx
+	view *view // control state as of the transaction
+
+	broken error // set by fail
+
+	clock    hlc.Clock
+	streams  map[BranchNumber]*stream
+	spaces   map[namespaceNumber]*space
+	records  map[recordKey]*dirtyRecord
+	order    []*dirtyRecord // records in order of first touch
+	own      map[BranchNumber]*ownRun
+	local    []localWrite
+	control  [][]byte // rows of bucket control to append
+	wroteInc uint64   // incarnation in the group row that flush wrote
+	arena    arena
+	room     []byte
+	entries  [][]byte
+	puts     []indexPut
+}
+
+type recordKey struct {
+	space      namespaceNumber
+	collection record.CollectionID
+	id         record.ID
+}
+
+// A dirtyRecord is a record that the transaction has read, and maybe changed.
+type dirtyRecord struct {
+	recordKey
+	state   record.State
+	changed bool
+	origin  Origin
+
+	// As it was in the database, taken when it was loaded: the slices that the
+	// state was decoded from do not survive writes.
+	wasVisible bool
+	oldHash    [32]byte
+	oldEntries [][]byte
+}
+
+// An arena hands out byte slices that live as long as the transaction, in few
+// allocations.
+type arena struct{ free []byte }
+
+const arenaBlock = 64 << 10
+
+func (a *arena) copy(b []byte) []byte {
+	if cap(a.free)-len(a.free) < len(b) {
+		if len(b) > arenaBlock/4 {
+			return bytes.Clone(b)
+		}
+		a.free = make([]byte, 0, arenaBlock)
+	}
+	n := len(a.free)
+	a.free = append(a.free, b...)
+	return a.free[n:len(a.free):len(a.free)]
+}
+
+func (g *Group) newTxn(tx store.Tx) *txn {
+	return &txn{
+		g: g, tx: tx, view: g.current(), clock: g.clock,
+		streams: map[BranchNumber]*stream{},
+		spaces:  map[namespaceNumber]*space{},
+		records: map[recordKey]*dirtyRecord{},
+		own:     map[BranchNumber]*ownRun{},
+	}
+}
+
+// devices is the device table; the writer's goroutine alone makes it grow, so
+// it needs no lock here.
+func (x *txn) devices() record.Devices { return x.g.tables.devices }
+
+// fail marks the transaction as unfit to commit: a job met an error after it
+// had changed something staged. The writer then runs the other jobs again
+// without it.
+func (x *txn) fail(err error) error {
+	if err != nil && x.broken == nil {
+		x.broken = err
+	}
+	return err
+}
+
+// space returns the staged copy of a namespace, making a new one on first use.
+func (x *txn) space(id record.NamespaceID) *space {
+	num, known := x.g.tables.spaces[id]
+	if !known {
+		num = x.g.newSpaceNumber(id)
+	}
+	if s := x.spaces[num]; s != nil {
+		return s
+	}
+	s := &space{num: num, row: namespaceRow{Namespace: id}}
+	if old := x.g.spaces[num]; old != nil {
+		*s = *old
+	}
+	x.spaces[num] = s
+	return s
+}
+
+// stage returns the staged copy of a published stream branch.
+func (x *txn) stage(s *stream) *stream {
+	if c := x.streams[s.num]; c != nil {
+		return c
+	}
+	c := *s
+	c.row.Roles = slices.Clone(s.row.Roles)
+	x.streams[s.num] = &c
+	return &c
+}
+
+// branches returns the staged or published branches of a stream.
+func (x *txn) branches(id record.Stream) []*stream {
+	var out []*stream
+	for _, n := range x.g.tables.branches[id] {
+		if s := x.branch(n); s != nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// branch returns the staged or published branch of a number; nil if neither, as
+// after a transaction that failed.
+func (x *txn) branch(n BranchNumber) *stream {
+	if s := x.streams[n]; s != nil {
+		return s
+	}
+	return x.g.streams[n]
+}
+
+// newBranch stages a new branch of a stream: its first, or a fork above seq
+// fork of parent.
+func (x *txn) newBranch(id record.Stream, parent *stream, fork uint64, head keys.Hash) *stream {
+	s := &stream{num: x.g.newBranchNumber(id), id: id}
+	s.row = streamRow{
+		Namespace: x.space(id.Namespace).num, Device: x.g.deviceNumber(id.Device), Incarnation: id.Incarnation,
+		Stored: fork, Head: head, Applied: fork, Fork: fork,
+	}
+	if parent != nil {
+		s.row.Parent = parent.num + 1
+	}
+	x.streams[s.num] = s
+	return s
+}
+
+const unlimited = ^uint64(0)
+
+// record returns the transaction's copy of a record, loading it on first use.
+func (x *txn) record(sp *space, c record.CollectionID, id record.ID) (*dirtyRecord, error) {
+	key := recordKey{sp.num, c, id}
+	if r := x.records[key]; r != nil {
+		return r, nil
+	}
+	r := &dirtyRecord{recordKey: key}
+	var room [18]byte
+	if b := x.tx.Bucket(sp.num.state()).Get(stateKey(room[:0], c, id)); b != nil {
+		devices := x.devices()
+		if err := record.DecodeState(x.arena.copy(b), len(devices), &r.state); err != nil {
+			return nil, fault.New(fault.Corrupt, "read a record", `run "peers-runtime doctor"`, "record %s: %w", id, err)
+		}
+		if r.wasVisible = r.state.Visible(devices); r.wasVisible {
+			r.oldHash, x.room = recordHash(x.room, &r.state, devices, c, id)
+			r.oldEntries = x.indexEntries(nil, sp, r)
+		}
+	}
+	x.records[key] = r
+	x.order = append(x.order, r)
+	return r, nil
+}
+
+// merge applies one op to its record.
+func (x *txn) merge(sp *space, at record.Stamp, op *record.Op, from Origin) error {
+	r, err := x.record(sp, op.Collection, op.Record)
+	if err != nil {
+		return err
+	}
+	if r.state.Apply(x.devices(), at, op) {
+		r.changed, r.origin = true, from
+	}
+	return nil
+}
+
+// flush writes everything staged. It is the only place that writes.
+func (x *txn) flush() error {
+	if err := x.signOwn(); err != nil {
+		return err
+	}
+	if err := x.flushRecords(); err != nil {
+		return err
+	}
+	for _, w := range x.local {
+		if err := w.put(x.tx); err != nil {
+			return err
+		}
+	}
+	if err := x.flushControl(); err != nil {
+		return err
+	}
+	return x.flushRows()
+}
+
+// flushRecords writes changed records in key order: the order in which a B+tree
+// is cheapest to write.
+func (x *txn) flushRecords() error {
+	changed := x.order[:0]
+	for _, r := range x.order {
+		if r.changed {
+			changed = append(changed, r)
+		}
+	}
+	x.order = changed
+	slices.SortFunc(changed, func(a, b *dirtyRecord) int {
+		if a.space != b.space {
+			return int(a.space) - int(b.space)
+		}
+		if a.collection != b.collection {
+			return int(a.collection) - int(b.collection)
+		}
+		return a.id.Compare(b.id)
+	})
+	devices := x.devices()
+	var enc []byte
+	for i, r := range changed {
+		sp := x.spaces[r.space]
+		bucket := x.tx.Bucket(sp.num.state())
+		if i == 0 || changed[i-1].space != r.space {
+			x.hintFill(bucket, r)
+		}
+		visible := r.state.Visible(devices)
+		digest := Digest(sp.row.Digest)
+		if r.wasVisible {
+			digest.sub(r.oldHash)
+			sp.row.Records--
+		}
+		if visible {
+			var h [32]byte
+			h, x.room = recordHash(x.room, &r.state, devices, r.collection, r.id)
+			digest.add(h)
+			sp.row.Records++
+		}
+		sp.row.Digest = digest
+		if r.wasVisible || visible {
+			sp.changes = append(sp.changes, Change{Collection: r.collection, Record: r.id, Origin: r.origin})
+		}
+		enc = r.state.Append(enc[:0])
+		var room [18]byte
+		key := x.arena.copy(stateKey(room[:0], r.collection, r.id))
+		if err := bucket.Put(key, x.arena.copy(enc)); err != nil {
+			return err
+		}
+		x.flushEntries(sp, r, visible)
+	}
+	return x.flushIndexes()
+}
+
+// hintFill fills pages to 90 % when the transaction's first record lies behind
+// all that the bucket holds, as a load of time-ordered ids does.
+func (x *txn) hintFill(bucket store.Bucket, first *dirtyRecord) {
+	last, _ := bucket.Cursor().Last()
+	var room [18]byte
+	if last == nil || bytes.Compare(stateKey(room[:0], first.collection, first.id), last) > 0 {
+		bucket.SetFill(0.9)
+	}
+}
+
+// flushRows writes the rows of devices, hashes, namespaces and streams.
+func (x *txn) flushRows() error {
+	meta := x.tx.Bucket(bucketMeta)
+	if err := x.g.flushTables(meta); err != nil {
+		return err
+	}
+	for _, sp := range x.spaces {
+		if len(sp.changes) > 0 {
+			sp.row.Changes++
+		}
+		if old := x.g.spaces[sp.num]; old != nil && old.row == sp.row {
+			continue
+		}
+		if err := meta.Put(numbered("n", uint32(sp.num)), cborx.MustMarshal(&sp.row)); err != nil {
+			return err
+		}
+	}
+	hold := x.tx.Bucket(bucketHold)
+	for _, s := range x.streams {
+		if err := meta.Put(numbered("s", uint32(s.num)), cborx.MustMarshal(&s.row)); err != nil {
+			return err
+		}
+		before := int64(0)
+		if old := x.g.streams[s.num]; old != nil {
+			before = old.row.Due
+		}
+		if before == s.row.Due {
+			continue
+		}
+		if before != 0 {
+			if err := hold.Delete(holdKey(before, s.num)); err != nil {
+				return err
+			}
+		}
+		if s.row.Due != 0 {
+			if err := hold.Put(holdKey(s.row.Due, s.num), nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package group
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/store"
+)
+
+// A Tip is where a branch of a stream ends: what its holder has durably stored.
+// The tips of a namespace are its vector. Which branch of a forked stream is
+// called the first is a local matter, so a vector is a set.
+type Tip struct {
+	Stream record.Stream
+	Seq    uint64
+	Head   keys.Hash
+
+	Branch BranchNumber // which branch in the file that made the Tip; not sent
+}
+
+// TipSize is the size of a tip's bytes: device 32, incarnation 8, seq 8, head 32.
+const TipSize = 32 + 8 + 8 + 32
+
+// AppendTips appends tips of one namespace, which is not repeated.
+func AppendTips(b []byte, tips []Tip) []byte {
+	for i := range tips {
+		t := &tips[i]
+		b = append(b, t.Stream.Device[:]...)
+		b = binary.BigEndian.AppendUint64(b, t.Stream.Incarnation)
+		b = binary.BigEndian.AppendUint64(b, t.Seq)
+		b = append(b, t.Head[:]...)
+	}
+	return b
+}
+
+// DecodeTips reads what AppendTips wrote.
+func DecodeTips(ns record.NamespaceID, b []byte) ([]Tip, error) {
+	if len(b)%TipSize != 0 {
+		return nil, fault.New(fault.Protocol, "read a vector", "", "%d bytes", len(b))
+	}
+	tips := make([]Tip, 0, len(b)/TipSize)
+	for ; len(b) > 0; b = b[TipSize:] {
+		t := Tip{Stream: record.Stream{Namespace: ns, Device: keys.DeviceID(b[:32]), Incarnation: binary.BigEndian.Uint64(b[32:])}}
+		t.Seq, t.Head = binary.BigEndian.Uint64(b[40:]), keys.Hash(b[48:80])
+		if t.Seq == 0 {
+			return nil, fault.New(fault.Protocol, "read a vector", "", "an empty stream is listed")
+		}
+		tips = append(tips, t)
+	}
+	return tips, nil
+}
+
+func compareTips(a, b Tip) int {
+	if c := a.Stream.Compare(b.Stream); c != 0 {
+		return c
+	}
+	return a.Head.Compare(b.Head)
+}
+
+// VectorHash hashes a namespace's tips, which must be in the order of Vector.
+// No tips hash to zero.
+func VectorHash(tips []Tip) keys.Hash {
+	if len(tips) == 0 {
+		return keys.Hash{}
+	}
+	b := append(append(make([]byte, 0, 16+len(tips)*TipSize), keys.DomainVector...), 0)
+	return sha256.Sum256(AppendTips(b, tips))
+}
+
+// Vector returns the tips of a namespace, in order.
+func (g *Group) Vector(ns record.NamespaceID) []Tip {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.vectorLocked(ns)
+}
+
+func (g *Group) vectorLocked(ns record.NamespaceID) []Tip {
+	num, ok := g.tables.spaces[ns]
+	if !ok {
+		return nil
+	}
+	var tips []Tip
+	for _, s := range g.streams {
+		if s.row.Namespace == num {
+			tips = append(tips, Tip{Stream: s.id, Seq: s.row.Stored, Head: s.row.Head, Branch: s.num})
+		}
+	}
+	slices.SortFunc(tips, compareTips)
+	return tips
+}
+
+// A Summary is what a namespace holds on this device.
+type Summary struct {
+	Namespace record.NamespaceID
+	Tips      []Tip // the vector
+	Digest    Digest
+	Records   uint64 // visible
+	Changes   uint64 // position of the change feed
+	Settled   bool   // every stored batch is applied
+}
+
+// Namespaces is how many namespaces the group has data of.
+func (g *Group) Namespaces() int {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return len(g.spaces)
+}
+
+// Summaries returns a summary of every namespace, in order of namespace.
+func (g *Group) Summaries() []Summary {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	out := make([]Summary, 0, len(g.spaces))
+	for _, sp := range g.spaces {
+		out = append(out, g.summaryLocked(sp))
+	}
+	slices.SortFunc(out, func(a, b Summary) int { return a.Namespace.Compare(b.Namespace) })
+	return out
+}
+
+// Summary returns one namespace's summary; ok is false for one never heard of.
+func (g *Group) Summary(ns record.NamespaceID) (s Summary, ok bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	num, ok := g.tables.spaces[ns]
+	if !ok || g.spaces[num] == nil {
+		return Summary{Namespace: ns, Settled: true}, false
+	}
+	return g.summaryLocked(g.spaces[num]), true
+}
+
+func (g *Group) summaryLocked(sp *space) Summary {
+	s := Summary{
+		Namespace: sp.row.Namespace, Tips: g.vectorLocked(sp.row.Namespace), Digest: sp.row.Digest,
+		Records: sp.row.Records, Changes: sp.row.Changes, Settled: true,
+	}
+	for i := range s.Tips {
+		s.Settled = s.Settled && !g.streams[s.Tips[i].Branch].lags()
+	}
+	return s
+}
+
+// Reach finds how much of a branch somebody has who holds the batches theirs
+// names: the highest seq that the branch shares with any of them that is stored
+// here. unknown are those that are not.
+func (g *Group) Reach(at Tip, theirs []Tip) (seq uint64, unknown []Tip, err error) {
+	err = g.db.View(func(tx store.Tx) error {
+		branch := g.streamByNumber(at.Branch)
+		if branch == nil {
+			return nil
+		}
+		for _, t := range theirs {
+			holder, err := g.holder(tx, t)
+			if err != nil {
+				return err
+			}
+			if holder == nil {
+				unknown = append(unknown, t)
+				continue
+			}
+			common, err := g.common(tx, branch, holder, t.Seq, nil)
+			if err != nil {
+				return err
+			}
+			seq = max(seq, common)
+		}
+		return nil
+	})
+	return seq, unknown, err
+}
+
+// holder finds a branch that a batch is on; nil if none.
+func (g *Group) holder(tx store.Tx, t Tip) (*stream, error) {
+	for _, n := range g.branchNumbers(t.Stream) {
+		s := g.streamByNumber(n)
+		if s == nil {
+			continue
+		}
+		h, ok, err := g.hashAt(tx, s, t.Seq, nil)
+		if err != nil {
+			return nil, err
+		}
+		if ok && h == t.Head {
+			return s, nil
+		}
+	}
+	return nil, nil
+}
+
+// Holds reports whether a tip's batch is stored here, on whatever branch, and
+// which branch that is.
+func (g *Group) Holds(t Tip) (at Tip, ok bool, err error) {
+	err = g.db.View(func(tx store.Tx) error {
+		s, err := g.holder(tx, t)
+		if s != nil {
+			at, ok = Tip{Stream: t.Stream, Seq: s.row.Stored, Head: s.row.Head, Branch: s.num}, true
+		}
+		return err
+	})
+	return at, ok, err
+}
+
+// maxMarks bounds the hashes that Marks lists for one branch.
+const maxMarks = 64
+
+// Marks lists (seq, hash) pairs of a branch at exponentially growing distance
+// from its tip, downwards to its first batch: enough for another device to find
+// the last batch that a forked stream has in common with its own.
+func (g *Group) Marks(at Tip) (marks []Tip, err error) {
+	err = g.db.View(func(tx store.Tx) error {
+		s := g.streamByNumber(at.Branch)
+		if s == nil {
+			return nil
+		}
+		seq, step := s.row.Stored, uint64(1)
+		for len(marks) < maxMarks {
+			h, ok, err := g.hashAt(tx, s, seq, nil)
+			if err != nil || !ok {
+				return err
+			}
+			marks = append(marks, Tip{Stream: s.id, Seq: seq, Head: h})
+			if seq == 1 {
+				return nil
+			}
+			seq, step = seq-min(step, seq-1), step*2
+		}
+		return nil
+	})
+	return marks, err
+}
+
+// Own reports whether the stream is written by this device.
+func (g *Group) Own(s record.Stream) bool { return s.Device == g.self.ID() }
+
+// NoteKnown tells the group that a peer holds a batch of this device's current
+// incarnation that is not stored here: this home was restored from a copy, so
+// its streams begin anew before anything is written. It reports whether that was
+// news.
+func (g *Group) NoteKnown(t Tip) bool {
+	if !g.Own(t.Stream) || t.Stream.Incarnation != g.incarnation() {
+		return false
+	}
+	if _, held, err := g.Holds(t); held || err != nil {
+		return false
+	}
+	if err := g.beginIncarnation(); err != nil {
+		g.log.Error("no new incarnation", "error", err)
+		return false
+	}
+	g.log.Warn("a peer knows more of this device's changes than it does: it was restored from a copy, and writes under a new incarnation", "stream", t.Stream)
+	return true
+}

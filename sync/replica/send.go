@@ -1,0 +1,379 @@
+package replica
+
+import (
+	"slices"
+	"time"
+
+	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/control"
+	"github.com/peers-run/peers-runtime/sync/group"
+)
+
+// Next returns the next frame to send, built in buf's room, or ok=false when
+// there is nothing to say until Changed is called. The order is: Hello, answers,
+// control ops, acknowledgements, runs, digests. After the session ended it gives
+// one Bye and then the error.
+func (s *Session) Next(buf []byte) (frame []byte, ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		if frame, ok, err = s.next(buf); err == nil {
+			if ok {
+				s.stats.BytesOut += uint64(len(frame))
+			}
+			return frame, ok, nil
+		}
+		s.fail(err)
+	}
+	if !s.byeSent {
+		s.byeSent = true
+		text := s.err.Error()
+		return encodeFrame(buf, TypeBye, &byeMessage{Code: fault.CodeOf(s.err), Text: text[:min(len(text), maxText)]}), true, nil
+	}
+	return nil, false, s.err
+}
+
+func (s *Session) next(buf []byte) ([]byte, bool, error) {
+	s.sayHello()
+	if len(s.out) > 0 {
+		o := s.out[0]
+		s.out = s.out[1:]
+		return encodeFrame(buf, o.typ, o.msg), true, nil
+	}
+	if !s.helloed || s.ctlState != ctlKnown {
+		return nil, false, nil
+	}
+	if m := s.missingOps(); m != nil {
+		return encodeFrame(buf, TypeOps, m), true, nil
+	}
+	s.discover()
+	for _, sp := range s.order {
+		if m := s.acks(sp); m != nil {
+			return encodeFrame(buf, TypeAck, m), true, nil
+		}
+	}
+	for range s.order {
+		sp := s.order[s.turn%len(s.order)]
+		s.turn++
+		frame, ok, err := s.nextRun(buf, sp)
+		if ok || err != nil {
+			return frame, ok, err
+		}
+	}
+	return s.nextDigest(buf)
+}
+
+// missingOps gathers control ops that the peer lacks, as many as one frame
+// should hold. It looks only when our log or what we know of the peer's changed.
+func (s *Session) missingOps() *opsMessage {
+	if v := s.g.Control(); v != s.ctlView {
+		s.ctlView = v
+		s.ctlMine = s.g.ControlHeads()
+		s.ctlQueue = s.g.ControlMissing(s.ctlSent)
+	}
+	if len(s.ctlQueue) == 0 {
+		return nil
+	}
+	m := &opsMessage{}
+	size := 0
+	for len(s.ctlQueue) > 0 && (size == 0 || size+len(s.ctlQueue[0].Bytes) <= opsTarget) {
+		raw := s.ctlQueue[0]
+		m.Ops = append(m.Ops, rawOp{User: raw.User, Op: raw.Bytes})
+		size += len(raw.Bytes)
+		s.ctlQueue = s.ctlQueue[1:]
+	}
+	if len(s.ctlQueue) == 0 {
+		m.Heads = encodeHeads(s.ctlMine)
+		s.ctlSent = joinHeads(s.ctlSent, s.ctlMine)
+	}
+	return m
+}
+
+// discover makes spaces of namespaces that came up since Hello, in which the
+// peer has nothing but what it will send.
+func (s *Session) discover() {
+	n := s.g.Namespaces()
+	if n == s.seen {
+		return
+	}
+	s.seen = n
+	for _, sum := range s.g.Summaries() {
+		if sp := s.space(sum.Namespace); !sp.asked {
+			sp.known = true
+		}
+	}
+}
+
+func encodeHeads(h control.Heads) headsMessage {
+	m := headsMessage{Control: h.Control}
+	for _, u := range h.Users {
+		m.Users = append(m.Users, userHeads{User: u.User, Heads: u.Heads})
+	}
+	return m
+}
+
+func (m *headsMessage) decode() control.Heads {
+	h := control.Heads{Control: m.Control}
+	for _, u := range m.Users {
+		h.Users = append(h.Users, control.UserHeads{User: u.User, Heads: u.Heads})
+	}
+	return h
+}
+
+func hashHeads(h control.Heads) keys.Hash {
+	m := encodeHeads(h)
+	return keys.Sum(keys.DomainHeads, cborx.MustMarshal(&m))
+}
+
+// joinHeads describes somebody who has what both describe. Heads that the other
+// covers are kept: Missing takes the past of each.
+func joinHeads(a, b control.Heads) control.Heads {
+	return control.Heads{
+		Control: unique(append(slices.Clone(a.Control), b.Control...)),
+		Users:   append(slices.Clone(a.Users), b.Users...),
+	}
+}
+
+func unique(hs []keys.Hash) []keys.Hash {
+	slices.SortFunc(hs, keys.Hash.Compare)
+	return slices.Compact(hs)
+}
+
+func (s *Session) receiveHeads(m *headsMessage) error {
+	if s.ctlState == ctlKnown {
+		// Our logs were equal at Hello and the peer's Hello raced with a change.
+		s.ctlView = nil
+	}
+	s.ctlState = ctlKnown
+	s.ctlSent = m.decode()
+	s.ctlView = nil
+	return nil
+}
+
+func (s *Session) receiveOps(m *opsMessage) error {
+	ops := make([]control.Raw, 0, len(m.Ops))
+	for _, o := range m.Ops {
+		ops = append(ops, control.Raw{User: o.User, Bytes: o.Op})
+	}
+	s.ctlSent = joinHeads(s.ctlSent, m.Heads.decode())
+	s.ctlView = nil
+	s.ctlBusy++
+	s.last = s.now()
+	return s.g.SubmitControl(ops, func(err error) {
+		s.mu.Lock()
+		s.ctlBusy--
+		if err != nil {
+			s.fail(err)
+		}
+		s.mu.Unlock()
+		s.changed()
+	})
+}
+
+// acks gathers the tips of streams that grew by the peer's runs.
+func (s *Session) acks(sp *space) *tipsMessage {
+	if len(sp.ack) == 0 {
+		return nil
+	}
+	var tips []group.Tip
+	for _, t := range s.g.Vector(sp.id) {
+		if sp.ack[t.Stream] {
+			tips = append(tips, t)
+		}
+	}
+	clear(sp.ack)
+	return &tipsMessage{sp.id, group.AppendTips(nil, tips)}
+}
+
+// nextRun builds the next run that the peer lacks in a namespace.
+func (s *Session) nextRun(buf []byte, sp *space) ([]byte, bool, error) {
+	if !sp.known {
+		return nil, false, nil
+	}
+	for _, t := range s.g.Vector(sp.id) {
+		at, placed := sp.sent[t.Branch]
+		if !placed {
+			var err error
+			if at, placed, err = s.place(sp, t); err != nil || !placed {
+				if len(s.out) > 0 || err != nil {
+					return s.flushOut(buf, err)
+				}
+				continue
+			}
+			sp.sent[t.Branch] = at
+		}
+		if at >= t.Seq {
+			continue
+		}
+		frame, upTo, err := s.g.AppendRun(beginFrame(buf, TypeRun), t, at)
+		if err != nil {
+			return nil, false, err
+		}
+		if upTo <= at {
+			continue // the branch was cut short by a rebuild of the file; a new session finds out
+		}
+		sp.sent[t.Branch] = upTo
+		s.stats.RunsOut++
+		s.stats.BatchesOut += upTo - at
+		return endFrame(frame), true, nil
+	}
+	return nil, false, nil
+}
+
+func (s *Session) flushOut(buf []byte, err error) ([]byte, bool, error) {
+	if err != nil {
+		return nil, false, err
+	}
+	o := s.out[0]
+	s.out = s.out[1:]
+	return encodeFrame(buf, o.typ, o.msg), true, nil
+}
+
+// place finds from where the peer lacks a branch of ours. placed is false while
+// the peer has a fork of the stream and must first find the common batch: the
+// branch's marks are queued, once.
+func (s *Session) place(sp *space, t group.Tip) (at uint64, placed bool, err error) {
+	theirs := sp.theirs[t.Stream]
+	if len(theirs) == 0 {
+		return 0, true, nil
+	}
+	at, unknown, err := s.g.Reach(t, theirs)
+	if err != nil {
+		return 0, false, err
+	}
+	ahead := slices.ContainsFunc(unknown, func(o group.Tip) bool { return o.Seq > t.Seq })
+	behind := slices.ContainsFunc(unknown, func(o group.Tip) bool { return o.Seq <= t.Seq })
+	switch {
+	case ahead && !behind:
+		// Most likely the peer has all of ours and more. If it forked instead,
+		// it sees that by our tip and sends marks.
+		return t.Seq, true, nil
+	case !behind:
+		return at, true, nil
+	case sp.marked[t.Branch]:
+		return 0, false, nil
+	}
+	sp.marked[t.Branch] = true
+	return 0, false, s.sendMarks(sp, t)
+}
+
+func (s *Session) sendMarks(sp *space, t group.Tip) error {
+	marks, err := s.g.Marks(t)
+	if err != nil {
+		return err
+	}
+	s.out = append(s.out, outFrame{TypeMarks, &tipsMessage{sp.id, group.AppendTips(nil, marks)}})
+	return nil
+}
+
+// receiveMarks learns of a fork: the peer's branch and hashes down along it. The
+// highest that we hold is where the branches part; from there each sends its
+// own.
+func (s *Session) receiveMarks(m *tipsMessage) error {
+	marks, err := group.DecodeTips(m.Namespace, m.Tips)
+	if err != nil || len(marks) == 0 || len(marks) > 64 {
+		return protocol("malformed marks")
+	}
+	if s.needs++; s.needs > maxNeeds {
+		return fault.New(fault.Rate, "sync with the peer", "", "it reports forks without end")
+	}
+	sp := s.space(m.Namespace)
+	common := uint64(0)
+	for _, mark := range marks {
+		if mark.Stream != marks[0].Stream {
+			return protocol("marks of several streams")
+		}
+		if _, held, err := s.g.Holds(mark); err != nil {
+			return err
+		} else if held {
+			common = max(common, mark.Seq)
+		}
+	}
+	for _, t := range s.g.Vector(sp.id) {
+		if t.Stream != marks[0].Stream {
+			continue
+		}
+		reach, _, err := s.g.Reach(t, marks)
+		if err != nil {
+			return err
+		}
+		sp.sent[t.Branch] = reach
+	}
+	s.g.NoteKnown(marks[0])
+	if common < marks[0].Seq {
+		s.out = append(s.out, outFrame{TypeNeed, &needMessage{sp.id, group.AppendTips(nil, marks[:1]), common}})
+	}
+	return nil
+}
+
+// maxNeeds bounds how often one session goes back in a stream: an honest peer
+// does it once for a fork.
+const maxNeeds = 1000
+
+func (s *Session) receiveNeed(m *needMessage) error {
+	tips, err := group.DecodeTips(m.Namespace, m.Tip)
+	if err != nil || len(tips) != 1 {
+		return protocol("malformed need")
+	}
+	if s.needs++; s.needs > maxNeeds {
+		return fault.New(fault.Rate, "sync with the peer", "", "it asks for streams again and again")
+	}
+	at, held, err := s.g.Holds(tips[0])
+	if err != nil || !held {
+		return err
+	}
+	sp := s.space(m.Namespace)
+	sp.known = true
+	sp.sent[at.Branch] = min(m.After, at.Seq)
+	return nil
+}
+
+// nextDigest tells the peer our state digest when it has changed and nothing
+// else is left to say.
+func (s *Session) nextDigest(buf []byte) ([]byte, bool, error) {
+	for _, sum := range s.g.Summaries() {
+		sp := s.space(sum.Namespace)
+		it := item(&sum)
+		if !sp.known || !sum.Settled || (it.Vector == sp.digestAt && sp.digestSettled) {
+			continue
+		}
+		sp.digestAt, sp.digestSettled = it.Vector, true
+		return encodeFrame(buf, TypeDigest, &digestMessage{Item: it, Control: hashHeads(s.ctlMine)}), true, nil
+	}
+	return nil, false, nil
+}
+
+func (s *Session) receiveDigest(m *digestMessage) error {
+	sp := s.space(m.Item.Namespace)
+	sp.told, sp.toldControl = &m.Item, m.Control
+	s.compare(sp)
+	return nil
+}
+
+// compare holds the peer's digest against ours at the same vector and control
+// log. Unequal digests are drift, a bug on one of the two sides: the namespace is
+// rebuilt from its log, once.
+func (s *Session) compare(sp *space) {
+	sum, ok := s.g.Summary(sp.id)
+	if sp.told == nil || !ok || group.VectorHash(sum.Tips) != sp.told.Vector {
+		sp.equal = time.Time{}
+		return
+	}
+	if !sum.Settled || !sp.told.Settled || sp.toldControl != hashHeads(s.g.ControlHeads()) {
+		return
+	}
+	if sum.Digest == sp.told.Digest {
+		if sp.equal.IsZero() {
+			sp.equal = s.now()
+		}
+		sp.drift = false
+		return
+	}
+	sp.equal = time.Time{}
+	if !sp.drift {
+		sp.drift = true
+		s.g.ReportDrift(sp.id, s.peer)
+	}
+}

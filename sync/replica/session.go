@@ -1,0 +1,456 @@
+// Package replica keeps one group in step with one peer: whatever either of the
+// two stores that the other lacks travels over one ordered byte stream, and each
+// knows when the other has it on its disk.
+//
+// A Session is the protocol without input or output: frames go in with Receive,
+// frames come out of Next, and the group's database is told and asked. It can be
+// stepped by a simulator and runs the same in a Link, which joins it to a Conn.
+//
+// The exchange, in full in docs/spec/sync.md: both say Hello, with one hash for
+// the control log and one per namespace; where those differ, heads and then ops
+// of the control log, and vectors; then each sends the runs that the other's
+// vector lacks, acknowledges runs when they are durable, and goes on pushing
+// what is new. Nothing is asked for: a sender knows from the vector what is
+// missing. The cost follows what is missing, and when nothing is, two Hellos are
+// all.
+//
+// A peer is a device that may link, not one that may be believed: everything it
+// sends is verified by signatures, bounded, and refused with a reason.
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/control"
+	"github.com/peers-run/peers-runtime/sync/group"
+	"github.com/peers-run/peers-runtime/sync/record"
+)
+
+// A Config says whom a Session talks to. Group and Peer are required.
+type Config struct {
+	Group *group.Group
+	Peer  keys.DeviceID
+	Now   func() time.Time // nil: time.Now
+
+	// Changed is called, from any goroutine, when Next or Ready may answer
+	// otherwise than before. It must not call back into the Session.
+	Changed func()
+}
+
+// maxInflight bounds the bytes of runs that are received and not yet durable.
+const maxInflight = 4 << 20
+
+// A Session is one side of the exchange. Its methods are safe for concurrent
+// use; Receive must be called with one frame after the other.
+type Session struct {
+	// Set by New, never changed.
+	g       *group.Group
+	peer    keys.DeviceID
+	now     func() time.Time
+	changed func()
+
+	mu       sync.Mutex
+	err      error      // why the session ended
+	byeSent  bool       // the peer was told
+	out      []outFrame // small messages to send, in order
+	saidHi   bool       // our Hello is out
+	helloed  bool       // theirs is in
+	skew     time.Duration
+	inflight int // bytes of runs being stored
+	needs    int // how often the peer went back in a stream
+	spaces   map[record.NamespaceID]*space
+	order    []*space // in order of first mention
+	turn     int      // the space whose runs go next
+	seen     int      // how many namespaces the group had when last looked at
+	stats    Counters
+	last     time.Time // when something useful last arrived
+
+	// The control log, also guarded by mu.
+	ctlState ctlState
+	ctlSent  control.Heads  // what the peer has once it has read all that was sent
+	ctlMine  control.Heads  // what we had at ctlView
+	ctlView  *control.State // our log when ctlQueue was last made
+	ctlQueue []control.Raw  // what the peer lacks
+	ctlBusy  int            // messages of ops being stored
+}
+
+type outFrame struct {
+	typ Type
+	msg any
+}
+
+type ctlState uint8
+
+const (
+	ctlUnknown ctlState = iota // whether the logs differ is not known yet
+	ctlDiffers                 // they do; the peer's heads are not here yet
+	ctlKnown                   // ctlSent is what the peer has
+)
+
+// A space is what the session knows about one namespace.
+type space struct {
+	id     record.NamespaceID
+	mine   []group.Tip                   // our vector when we said Hello
+	known  bool                          // theirs is complete
+	asked  bool                          // our Vector is queued or was sent
+	theirs map[record.Stream][]group.Tip // what the peer has stored, as far as it said
+	sent   map[group.BranchNumber]uint64 // up to which batch the peer has, or was sent, a branch
+	marked map[group.BranchNumber]bool   // branches whose marks were sent
+	ack    map[record.Stream]bool        // streams that grew by this peer's runs, to be acknowledged
+
+	digestAt      keys.Hash  // vector of the last digest we sent
+	digestSettled bool       // and it was settled
+	told          *helloItem // the peer's latest digest
+	toldControl   keys.Hash  // and under which control log
+	equal         time.Time  // since when vectors and digests are equal; zero if not
+	drift         bool       // equal vectors, unequal digests
+}
+
+// Counters count what a session moved.
+type Counters struct {
+	RunsIn, RunsOut       uint64
+	BatchesIn, BatchesOut uint64
+	BytesIn, BytesOut     uint64
+}
+
+// New starts a session on a fresh connection to cfg.Peer.
+func New(cfg Config) *Session {
+	s := &Session{
+		g: cfg.Group, peer: cfg.Peer, now: cfg.Now, changed: cfg.Changed,
+		spaces: map[record.NamespaceID]*space{},
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.changed == nil {
+		s.changed = func() {}
+	}
+	s.last = s.now()
+	return s
+}
+
+// Ready reports whether the next frame may be given to Receive: control ops are
+// stored before what follows them is judged, and no more runs are taken than fit
+// in memory. A caller that waits lets the peer wait, by flow control.
+func (s *Session) Ready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err != nil || (s.ctlBusy == 0 && s.inflight < maxInflight)
+}
+
+// Err is why the session ended, nil while it goes on.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// fail ends the session. Only the first reason counts.
+func (s *Session) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+func protocol(format string, args ...any) error {
+	return fault.New(fault.Protocol, "sync with the peer", "", format, args...)
+}
+
+// Receive takes one frame of the peer. An error ends the session; Next still
+// gives a Bye that tells the peer why. The frame must not change afterwards.
+func (s *Session) Receive(frame []byte) error {
+	if len(frame) < frameHead {
+		return protocol("a frame of %d bytes", len(frame))
+	}
+	typ, body := Type(frame[0]), frame[frameHead:]
+	if typ == TypeRun {
+		return s.receiveRun(body)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	s.stats.BytesIn += uint64(len(frame))
+	if err := s.receive(typ, body); err != nil {
+		s.fail(err)
+		return err
+	}
+	return nil
+}
+
+func (s *Session) receive(typ Type, body []byte) error {
+	if !s.helloed && typ != TypeHello && typ != TypeBye {
+		return protocol("message %d before Hello", typ)
+	}
+	switch typ {
+	case TypeHello:
+		return decode(body, s.receiveHello)
+	case TypeHeads:
+		return decode(body, s.receiveHeads)
+	case TypeOps:
+		return decode(body, s.receiveOps)
+	case TypeVector:
+		return decode(body, s.receiveVector)
+	case TypeAck:
+		return decode(body, s.receiveAck)
+	case TypeDigest:
+		return decode(body, s.receiveDigest)
+	case TypeMarks:
+		return decode(body, s.receiveMarks)
+	case TypeNeed:
+		return decode(body, s.receiveNeed)
+	case TypeBye:
+		return decode(body, func(m *byeMessage) error {
+			return &ByeError{Code: m.Code, Text: m.Text}
+		})
+	}
+	return protocol("unknown message %d", typ)
+}
+
+func decode[M any](body []byte, handle func(*M) error) error {
+	m := new(M)
+	if err := cborx.UnmarshalOpen(body, m); err != nil {
+		return protocol("malformed message: %w", err)
+	}
+	return handle(m)
+}
+
+// A ByeError is the peer's own word on why it ended the session.
+type ByeError struct {
+	Code fault.Code
+	Text string
+}
+
+func (e *ByeError) Error() string {
+	text := e.Text
+	if len(text) > maxText {
+		text = text[:maxText]
+	}
+	return fmt.Sprintf("the peer ended the session: %s (%s)", fault.Quote(text), e.Code)
+}
+
+func (s *Session) space(id record.NamespaceID) *space {
+	sp := s.spaces[id]
+	if sp == nil {
+		sp = &space{
+			id: id, theirs: map[record.Stream][]group.Tip{}, sent: map[group.BranchNumber]uint64{},
+			marked: map[group.BranchNumber]bool{}, ack: map[record.Stream]bool{},
+		}
+		s.spaces[id] = sp
+		s.order = append(s.order, sp)
+	}
+	return sp
+}
+
+func (s *Session) receiveHello(m *hello) error {
+	if s.helloed {
+		return protocol("a second Hello")
+	}
+	if m.Version != Protocol {
+		return fault.New(fault.Version, "sync with the peer", "update Peers on both devices", "it speaks version %d of sync, this device %d", m.Version, Protocol)
+	}
+	if len(m.Spaces) > maxSpaces {
+		return protocol("%d namespaces", len(m.Spaces))
+	}
+	s.sayHello()
+	s.helloed = true
+	s.skew = time.Duration(m.Wall-s.now().UnixMilli()) * time.Millisecond
+	if s.ctlState = ctlKnown; m.Control != hashHeads(s.ctlMine) {
+		s.ctlState = ctlDiffers
+		mine := encodeHeads(s.ctlMine)
+		s.out = append(s.out, outFrame{TypeHeads, &mine})
+	}
+	for i := range m.Spaces {
+		item := m.Spaces[i]
+		sp := s.space(item.Namespace)
+		sp.told, sp.toldControl = &item, m.Control
+		if item.Vector == group.VectorHash(sp.mine) {
+			s.learn(sp, sp.mine)
+		}
+	}
+	for _, sp := range s.order {
+		if !sp.known {
+			if sp.told == nil {
+				s.learn(sp, nil) // the peer has nothing there
+				continue
+			}
+			s.sendVector(sp)
+		}
+		s.compare(sp)
+	}
+	return nil
+}
+
+// sayHello fixes what we say we have: the peer's answers refer to it.
+func (s *Session) sayHello() {
+	if s.saidHi {
+		return
+	}
+	s.saidHi = true
+	s.ctlView = s.g.Control()
+	s.ctlMine = s.g.ControlHeads()
+	s.ctlSent = s.ctlMine // until the peer says otherwise
+	s.seen = s.g.Namespaces()
+	m := hello{Version: Protocol, Wall: s.now().UnixMilli(), Control: hashHeads(s.ctlMine)}
+	for _, sum := range s.g.Summaries() {
+		sp := s.space(sum.Namespace)
+		it := item(&sum)
+		sp.mine, sp.digestAt, sp.digestSettled = sum.Tips, it.Vector, it.Settled
+		m.Spaces = append(m.Spaces, it)
+	}
+	s.out = append(s.out, outFrame{TypeHello, &m})
+}
+
+func item(sum *group.Summary) helloItem {
+	return helloItem{Namespace: sum.Namespace, Vector: group.VectorHash(sum.Tips), Digest: sum.Digest, Settled: sum.Settled}
+}
+
+func (s *Session) sendVector(sp *space) {
+	if !sp.asked {
+		sp.asked = true
+		s.out = append(s.out, outFrame{TypeVector, &tipsMessage{sp.id, group.AppendTips(nil, s.g.Vector(sp.id))}})
+	}
+}
+
+// learn records the peer's whole vector in a namespace.
+func (s *Session) learn(sp *space, tips []group.Tip) {
+	sp.known = true
+	for _, t := range tips {
+		sp.theirs[t.Stream] = append(sp.theirs[t.Stream], t)
+	}
+}
+
+func (s *Session) receiveVector(m *tipsMessage) error {
+	tips, err := group.DecodeTips(m.Namespace, m.Tips)
+	if err != nil || len(tips) > maxTips {
+		return protocol("malformed vector")
+	}
+	sp := s.space(m.Namespace)
+	if sp.known {
+		// Equal hashes said so before; the peer grew since, and its runs come.
+		return nil
+	}
+	s.learn(sp, tips)
+	s.sendVector(sp)
+	for _, t := range tips {
+		s.g.NoteKnown(t)
+	}
+	return nil
+}
+
+func (s *Session) receiveAck(m *tipsMessage) error {
+	tips, err := group.DecodeTips(m.Namespace, m.Tips)
+	if err != nil {
+		return protocol("malformed ack")
+	}
+	sp := s.spaces[m.Namespace]
+	if sp == nil {
+		return protocol("ack in a namespace never mentioned")
+	}
+	for _, t := range tips {
+		s.note(sp, t)
+	}
+	s.compare(sp)
+	return nil
+}
+
+// note records a tip of the peer, replacing those that it continues.
+func (s *Session) note(sp *space, t group.Tip) {
+	have := sp.theirs[t.Stream]
+	at, held, err := s.g.Holds(t)
+	if err != nil || !held {
+		if !slices.ContainsFunc(have, func(o group.Tip) bool { return o.Head == t.Head }) && len(have) < maxForks {
+			sp.theirs[t.Stream] = append(have, t)
+		}
+		return
+	}
+	have = slices.DeleteFunc(have, func(o group.Tip) bool {
+		oAt, oHeld, err := s.g.Holds(o)
+		return err == nil && oHeld && oAt.Branch == at.Branch && o.Seq <= t.Seq
+	})
+	sp.theirs[t.Stream] = append(have, t)
+	sp.sent[at.Branch] = max(sp.sent[at.Branch], t.Seq)
+}
+
+const maxForks = 32
+
+var errEnded = errors.New("the session has ended")
+
+// receiveRun verifies a run and hands it to the database. The verification runs
+// without the lock: it is most of the work, and the sender goes on meanwhile.
+func (s *Session) receiveRun(body []byte) error {
+	s.mu.Lock()
+	hi, ended := s.helloed, s.err
+	s.mu.Unlock()
+	if ended != nil {
+		return ended
+	}
+	if !hi {
+		return s.end(protocol("a run before Hello"))
+	}
+	p, err := s.g.Prepare(body)
+	if err != nil {
+		return s.end(err)
+	}
+	size := p.Size()
+	s.mu.Lock()
+	s.inbound(p.Tips())
+	s.inflight += size
+	s.last = s.now()
+	s.stats.RunsIn++
+	s.stats.BatchesIn += uint64(p.Batches())
+	s.stats.BytesIn += uint64(len(body) + frameHead)
+	s.mu.Unlock()
+	err = s.g.SubmitRun(p, func(err error) { s.stored(p.Stream(), size, err) })
+	if err != nil {
+		return s.end(err)
+	}
+	return nil
+}
+
+// end ends the session from outside: the connection died, or a run is invalid.
+func (s *Session) end(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail(err)
+	return s.err
+}
+
+// inbound notes that the peer has what it is sending, so that it is not sent
+// back.
+func (s *Session) inbound(before, after group.Tip) {
+	sp := s.space(after.Stream.Namespace)
+	for _, t := range s.g.Vector(sp.id) {
+		if t.Stream == before.Stream && t.Head == before.Head {
+			sp.sent[t.Branch] = max(sp.sent[t.Branch], after.Seq)
+			return
+		}
+	}
+	have := slices.DeleteFunc(sp.theirs[after.Stream], func(o group.Tip) bool { return o.Head == before.Head })
+	if len(have) < maxForks {
+		sp.theirs[after.Stream] = append(have, after)
+	}
+}
+
+// stored is called when a run is durable, or cannot be.
+func (s *Session) stored(stream record.Stream, size int, err error) {
+	s.mu.Lock()
+	s.inflight -= size
+	if err != nil {
+		s.fail(err)
+	} else {
+		sp := s.space(stream.Namespace)
+		sp.ack[stream] = true
+		s.compare(sp)
+	}
+	s.mu.Unlock()
+	s.changed()
+}

@@ -334,12 +334,10 @@ func (s *Session) receiveVector(m *tipsMessage) error {
 		return protocol("malformed vector")
 	}
 	sp := s.space(m.Namespace)
-	if sp.known {
-		// Equal hashes said so before; the peer grew since, and its runs come.
-		return nil
+	s.sendVector(sp) // the peer waits for ours as we may for its
+	if !sp.known {   // else its Hello said it all, and its runs come
+		s.learn(sp, tips)
 	}
-	s.learn(sp, tips)
-	s.sendVector(sp)
 	for _, t := range tips {
 		s.g.NoteKnown(t)
 	}

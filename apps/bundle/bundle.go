@@ -20,6 +20,7 @@ package bundle
 
 import (
 	"encoding/hex"
+	"errors"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
@@ -158,6 +159,11 @@ func decodeSig(b []byte) (signer keys.DeviceID, sig keys.Signature, err error) {
 	return keys.DeviceID(id), keys.Signature(raw), nil
 }
 
+// ErrSignature says that a signature is not that of the device it names. The
+// hash of a bundle does not cover the signature, so this says nothing of the
+// bundle itself: whoever handed it over may have spoiled it.
+var ErrSignature = errors.New("its signature is not that")
+
 // Open checks an index and its signature: the form, that the identity log in it
 // is the publisher's, and that the signer is a device of theirs that may sign.
 // It keeps both slices.
@@ -177,7 +183,7 @@ func open(index, sig []byte, resolve Resolver) (*Bundle, error) {
 	}
 	hash := Hash(index)
 	if !keys.Verify(signer, keys.DomainBundle, hash[:], s) {
-		return nil, untrusted("its signature is not that of %s: the bundle was changed after it was signed", signer.Short())
+		return nil, untrusted("%w of %s: the bundle was changed after it was signed", ErrSignature, signer.Short())
 	}
 	who, err := resolve(x.Log)
 	if err != nil {

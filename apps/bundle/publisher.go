@@ -7,14 +7,19 @@ import (
 )
 
 // ResolveLog is the Resolver for identity logs: genesis first, the other ops in
-// any order. Devices of full and data power may sign bundles; a blind or login
-// device stands where others could reach it and may not.
+// any order.
 func ResolveLog(ops [][]byte) (Publisher, error) {
 	set, err := identity.Open(ops)
 	if err != nil {
 		return Publisher{}, err
 	}
-	state := identity.Resolve(set)
+	return PublisherOf(identity.Resolve(set))
+}
+
+// PublisherOf is what a resolved log says of a publisher. Devices of full and
+// data power may sign bundles; a blind or login device stands where others could
+// reach it and may not.
+func PublisherOf(state *identity.State) (Publisher, error) {
 	if !state.Valid() {
 		return Publisher{}, fault.New(fault.Invalid, "read the identity log", "fetch it again", "its first op is malformed")
 	}

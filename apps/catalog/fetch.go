@@ -1,0 +1,208 @@
+package catalog
+
+import (
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/peers-run/peers-runtime/apps/bundle"
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
+)
+
+// A Want is what this device would like of one bundle.
+type Want struct {
+	App    bundle.App
+	Hash   keys.Hash
+	Index  bool           // the index and its signature
+	Chunks []bundle.Chunk // these chunks, in any order
+}
+
+// Wants lists what to ask peers for, in order of app.
+func (c *Catalog) Wants() []Want {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var wants []Want
+	for _, app := range slices.SortedFunc(maps.Keys(c.entries), bundle.App.Compare) {
+		e := c.entries[app]
+		for _, p := range e.Pending {
+			if p.Stage == Announced && e.fetches(&p) {
+				wants = append(wants, Want{App: app, Hash: p.Hash, Index: true})
+			}
+		}
+		for _, hash := range e.needed() {
+			b, missing := c.bundles[hash], c.missing[hash]
+			if p := e.pending(hash); b == nil || len(missing) == 0 || p != nil && !e.fetches(p) {
+				continue
+			}
+			w := Want{App: app, Hash: hash}
+			w.Chunks = b.Index.Missing(func(id bundle.ChunkID) bool { _, lacks := missing[id]; return !lacks })
+			wants = append(wants, w)
+		}
+	}
+	return wants
+}
+
+// AddIndex takes a bundle's index and signature from a peer. An error is about
+// what the peer sent, or the disk, and changes nothing: ask another. A sound
+// index of a bundle that may not be activated is no error: see its entry.
+func (c *Catalog) AddIndex(hash keys.Hash, index, sig []byte) error {
+	const op = "take in the index of an app"
+	if bundle.Hash(index) != hash {
+		return fault.New(fault.Untrusted, op, "ask another peer for it", "the %d bytes received are not bundle %s", len(index), hash.Short())
+	}
+	if _, _, err := bundle.DecodeSig(sig); err != nil {
+		return fault.Wrap(err, op, "ask another peer for it")
+	}
+	defer c.tell()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	app, asked := c.announcedLocked(hash)
+	if !asked {
+		return nil // answered already, or no longer wanted
+	}
+	b, err := bundle.Open(index, sig, c.resolveKnownLocked)
+	if errors.Is(err, bundle.ErrSignature) {
+		return fault.Wrap(err, op, "ask another peer for it")
+	}
+	// Even a bundle that is refused may carry news of its publisher: that the
+	// device which signed it was revoked, for one.
+	if x, bad := bundle.DecodeIndex(index); bad == nil && x.Publisher == app.Publisher {
+		switch news := c.learnLocked(x.Log); {
+		case news == nil || err != nil:
+		case fault.CodeOf(news) == fault.Quota:
+			err = news
+		default:
+			return fault.Wrap(news, op, "")
+		}
+	}
+	return fault.Wrap(c.takeIndexLocked(app, hash, b, err), op, "")
+}
+
+// announcedLocked finds the app for which the bundle's index is awaited.
+func (c *Catalog) announcedLocked(hash keys.Hash) (bundle.App, bool) {
+	for app, e := range c.entries {
+		if p := e.pending(hash); p != nil && p.Stage == Announced {
+			return app, true
+		}
+	}
+	return bundle.App{}, false
+}
+
+// takeIndexLocked goes on with an awaited index, or with why it is refused.
+func (c *Catalog) takeIndexLocked(app bundle.App, hash keys.Hash, b *bundle.Bundle, refusal error) error {
+	if refusal == nil {
+		if err := c.saveBundleLocked(b); err != nil {
+			return err
+		}
+	}
+	return c.updateLocked(app, func(e *Entry) error {
+		p := e.pending(hash)
+		if p == nil {
+			return nil
+		}
+		if refusal != nil {
+			c.refuseLocked(p, refusal)
+			return nil
+		}
+		return c.advanceLocked(e, hash)
+	})
+}
+
+// AddChunk takes a chunk of a bundle from a peer. An error is about what the peer
+// sent, or the disk: ask another. A chunk nobody waits for is refused, so a peer
+// cannot fill the disk with what was not asked for.
+func (c *Catalog) AddChunk(hash keys.Hash, id bundle.ChunkID, data []byte) error {
+	const op = "take in a chunk of an app"
+	defer c.tell()
+	c.collecting.RLock()
+	defer c.collecting.RUnlock()
+	c.mu.Lock()
+	size, wanted := c.missing[hash][id]
+	c.mu.Unlock()
+	if !wanted {
+		if c.cfg.Chunks.Exists(id) {
+			return nil // another peer was faster
+		}
+		return fault.New(fault.Protocol, op, "", "nobody asked for chunk %s of bundle %s", id.String()[:8], hash.Short())
+	}
+	if err := (bundle.Chunk{ID: id, Size: size}).Verify(data); err != nil {
+		return fault.Wrap(err, op, "")
+	}
+	if err := c.cfg.Chunks.Put(id, data); err != nil {
+		return fault.Wrap(err, op, "")
+	}
+	if c.arrived(id) == 0 {
+		return nil
+	}
+	// The last of some bundle: wait for the disk before anybody waits for mu.
+	if err := c.cfg.Chunks.Sync(); err != nil {
+		c.replan(hash)
+		return fault.Wrap(err, op, "")
+	}
+	return fault.Wrap(c.goOn(), op, "")
+}
+
+// arrived takes a chunk off every list and counts the lists that ended with it.
+func (c *Catalog) arrived(id bundle.ChunkID) (complete int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for hash, missing := range c.missing {
+		if _, lacked := missing[id]; !lacked {
+			continue
+		}
+		delete(missing, id)
+		if b := c.bundles[hash]; b != nil {
+			c.changed = append(c.changed, b.App())
+		}
+		if len(missing) == 0 {
+			complete++
+		}
+	}
+	return complete
+}
+
+// replan looks again what is missing of a bundle.
+func (c *Catalog) replan(hash keys.Hash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b := c.bundles[hash]; b != nil {
+		c.planLocked(b, c.cfg.Chunks.Has)
+	}
+}
+
+// goOn takes on whatever has all its chunks.
+func (c *Catalog) goOn() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for app, e := range c.entries {
+		for _, p := range e.Pending {
+			if missing, begun := c.missing[p.Hash]; p.Stage != Fetching || begun && len(missing) > 0 {
+				continue
+			}
+			if err := c.updateLocked(app, func(e *Entry) error { return c.advanceLocked(e, p.Hash) }); err != nil {
+				return err
+			}
+		}
+	}
+	for hash, missing := range c.missing {
+		if len(missing) == 0 {
+			delete(c.missing, hash) // an active bundle, mended
+		}
+	}
+	return nil
+}
+
+// Progress is how many bytes of a bundle are here, and of how many.
+func (c *Catalog) Progress(hash keys.Hash) (have, total int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.bundles[hash]
+	if b == nil {
+		return 0, 0
+	}
+	for _, chunk := range b.Index.Chunks() {
+		total += int64(chunk.Size)
+	}
+	return total - c.bytesMissingLocked(hash), total
+}

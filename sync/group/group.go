@@ -144,6 +144,10 @@ func Open(db store.DB, cfg Config) (*Group, error) {
 		if err := g.beginIncarnation(); err != nil {
 			return nil, err
 		}
+		if err := db.Update(g.saveIncarnation); err != nil {
+			return nil, fault.Wrap(err, "open the group's database", "")
+		}
+		g.incSaved = true
 	}
 	g.view.Store(g.resolve())
 	return g, nil
@@ -283,7 +287,7 @@ func (g *Group) loadRows(meta store.Bucket, tx store.Tx) error {
 }
 
 // beginIncarnation makes this device's streams start anew. The number is
-// durable with the first batch that uses it at the latest.
+// durable with the first batch that uses it at the latest; at Open at once.
 func (g *Group) beginIncarnation() error {
 	var b [8]byte
 	if _, err := io.ReadFull(g.rand, b[:]); err != nil {
@@ -295,6 +299,11 @@ func (g *Group) beginIncarnation() error {
 	return nil
 }
 
+func (g *Group) saveIncarnation(tx store.Tx) error {
+	row := groupRow{Layout: Layout, Group: g.id, Incarnation: g.inc}
+	return tx.Bucket(bucketMeta).Put([]byte("g"), cborx.MustMarshal(&row))
+}
+
 func (g *Group) incarnation() uint64 {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -304,8 +313,7 @@ func (g *Group) incarnation() uint64 {
 // flushTables writes rows that memory has and the file has not.
 func (g *Group) flushTables(meta store.Bucket) error {
 	if !g.incSaved {
-		row := groupRow{Layout: Layout, Group: g.id, Incarnation: g.inc}
-		if err := meta.Put([]byte("g"), cborx.MustMarshal(&row)); err != nil {
+		if err := g.saveIncarnation(g.txn.tx); err != nil {
 			return err
 		}
 		g.txn.wroteInc = g.inc

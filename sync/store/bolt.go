@@ -42,6 +42,10 @@ type Options struct {
 
 	// MustExist refuses to create a file that is not there.
 	MustExist bool
+	// CheckFirst checks the whole structure, as Check does, before the file is
+	// mapped: for after a crash. Without it Open looks at what opening
+	// touches, and a loop among the pages can still crash the process later.
+	CheckFirst bool
 	// MaxBytes bounds the file; a commit that would exceed it fails with code
 	// Quota. 0: the disk is the limit.
 	MaxBytes int64
@@ -64,6 +68,8 @@ type Bolt struct {
 	file *os.File // bbolt's own, for its length
 	path string
 	open reads // locks itself
+
+	pageSize int
 
 	closed  atomic.Bool
 	broken  atomic.Pointer[breakage] // the first reason to refuse; never cleared
@@ -114,7 +120,7 @@ func (b *Bolt) start(want header, o Options) (err error) {
 			}
 			// bbolt panicked inside its Open, whose half-made DB nobody can
 			// close: give back at least the file and its lock.
-			err = errors.Join(corrupt(opOpen, b.path, "%v", p), b.file.Close())
+			err = errors.Join(corrupt(opOpen, b.path, panicError{p}), b.file.Close())
 		}
 	}()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -123,11 +129,15 @@ func (b *Bolt) start(want header, o Options) (err error) {
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: b.mapSize(),
 		MaxSize:         int(min(o.MaxBytes, math.MaxInt)),
-		OpenFile:        b.openFile,
+		OpenFile: func(path string, flag int, mode fs.FileMode) (_ *os.File, err error) {
+			b.file, err = openFile(path, flag, mode, o.CheckFirst)
+			return b.file, err
+		},
 	})
 	if err != nil {
 		return explain(err, opOpen, b.path)
 	}
+	b.pageSize = b.db.Info().PageSize
 	tx, err := b.db.Begin(false)
 	if err == nil {
 		err = errors.Join(admit(tx, b.path, want), tx.Rollback())
@@ -143,33 +153,39 @@ func (b *Bolt) start(want header, o Options) (err error) {
 
 // openFile is how bbolt gets its file: locked already, and looked at by hand
 // while it is still unmapped.
-func (b *Bolt) openFile(path string, flag int, mode fs.FileMode) (*os.File, error) {
+func openFile(path string, flag int, mode fs.FileMode, whole bool) (*os.File, error) {
 	f, err := os.OpenFile(path, flag&^os.O_CREATE, mode)
 	if err != nil {
 		return nil, err
 	}
 	err = lock(f, false, lockWait)
 	if err == nil {
-		err = inspect(f)
+		err = inspect(f, whole)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	b.file = f
 	return f, nil
 }
 
-// inspect finds the damage that bbolt would crash on while it opens f.
-func inspect(f *os.File) error {
+// inspect finds the damage that bbolt would crash on while it opens f, or all
+// damage.
+func inspect(f *os.File, whole bool) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fault.New(fault.Invalid, opOpen, "", "%s is not a regular file", f.Name())
+		return fault.New(fault.Invalid, opOpen, "move it away", "%s is not a regular file", f.Name())
 	}
-	if _, err := openPages(f, info.Size()); err != nil {
-		return corrupt(opOpen, f.Name(), "%w", err)
+	var problems []error
+	if whole {
+		problems = checkPages(f, info.Size())
+	} else if _, err := openPages(f, info.Size()); err != nil {
+		problems = []error{err}
+	}
+	if len(problems) > 0 {
+		return corrupt(opOpen, f.Name(), problems...)
 	}
 	return nil
 }
@@ -294,7 +310,7 @@ func (b *Bolt) rollback(tx *boltTx) {
 
 // damaged turns a panic over damaged pages into a fault and stops all writing.
 func (b *Bolt) damaged(p any, op string) error {
-	err := corrupt(op, b.path, "%v", p)
+	err := corrupt(op, b.path, panicError{p})
 	b.broken.CompareAndSwap(nil, &breakage{err: err})
 	return err
 }
@@ -332,7 +348,7 @@ func (b *Bolt) Stats() Stats {
 		return s
 	}
 	inner := b.db.Stats()
-	s.FreeBytes = int64(inner.FreeAlloc)
+	s.FreeBytes = int64(inner.FreePageN+inner.PendingPageN) * int64(b.pageSize)
 	if info, err := b.file.Stat(); err == nil {
 		s.FileBytes = info.Size()
 	}

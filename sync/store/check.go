@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-
-	"github.com/peers-run/peers-runtime/internal/fault"
 )
 
 // maxProblems is how many problems Check names before it stops looking.
@@ -39,7 +37,7 @@ func Check(path string) (err error) {
 		return explain(err, opCheck, path)
 	}
 	if problems := checkPages(f, info.Size()); len(problems) > 0 {
-		return fault.New(fault.Corrupt, opCheck, hintDoctor, "%s is damaged: %w", path, errors.Join(problems...))
+		return corrupt(opCheck, path, problems...)
 	}
 	return nil
 }
@@ -52,7 +50,12 @@ func checkPages(file io.ReaderAt, size int64) []error {
 		return []error{err}
 	}
 	w := &walker{pageFile: p, used: make([]bool, p.pages)}
-	w.used[0], w.used[1] = true, true
+	for id := range uint64(2) {
+		w.used[id] = true
+		if h, err := p.rawHeader(id); err != nil || h.id != id || h.flags != flagMeta {
+			w.problem("page %d with flags %#x says it is page %d: not a meta page (%v)", id, h.flags, h.id, err)
+		}
+	}
 	if p.freelist != noFreelist {
 		if h, err := p.header(p.freelist); err == nil {
 			w.take(h)

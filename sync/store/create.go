@@ -145,7 +145,7 @@ func admit(tx *bbolt.Tx, path string, want header) error {
 	case fault.CodeOf(err) == fault.Version:
 		return fault.New(fault.Version, opOpen, hintUpdate, "%s: %w", path, err)
 	case err != nil:
-		return corrupt(opOpen, path, "%w", err)
+		return corrupt(opOpen, path, err)
 	case h.kind != want.kind:
 		return fault.New(fault.Conflict, opOpen, "a file was moved or renamed: put it back under its own name", "%s holds %s, not %s", path, h, want)
 	case h.version > want.version:

@@ -85,9 +85,14 @@ func appendFrame(b []byte, f runtime.Frame) []byte {
 }
 
 // corrupt is the fault for a damaged file.
-func corrupt(op, path, format string, args ...any) error {
-	return fault.New(fault.Corrupt, op, hintDoctor, "%s is damaged: %w", path, fmt.Errorf(format, args...))
+func corrupt(op, path string, why ...error) error {
+	return fault.New(fault.Corrupt, op, hintDoctor, "%s is damaged: %w", path, errors.Join(why...))
 }
+
+// A panicError is what bbolt or the memory said when it met damage.
+type panicError struct{ value any }
+
+func (p panicError) Error() string { return fmt.Sprint(p.value) }
 
 // explain gives an error of bbolt or of the system its code and hint. bbolt
 // formats some system errors into text (file resize, file sync), hence the
@@ -120,7 +125,7 @@ func explain(err error, op, path string) error {
 	case code == fault.Denied:
 		hint = "check who owns " + path + ": peers-runtime must be able to read and write it"
 	case is(berrors.ErrInvalid, berrors.ErrChecksum, berrors.ErrVersionMismatch):
-		return corrupt(op, path, "%w", err)
+		return corrupt(op, path, err)
 	case code == fault.Internal && hint == "":
 		hint = hintDisk
 	}

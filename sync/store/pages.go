@@ -30,6 +30,7 @@ const (
 
 	flagBranch   = 0x01
 	flagLeaf     = 0x02
+	flagMeta     = 0x04
 	flagFreelist = 0x10
 	flagBucket   = 0x01 // of a leaf element
 )
@@ -146,18 +147,25 @@ func (p *pageFile) header(id uint64) (page, error) {
 	if id < 2 || id >= p.pages {
 		return page{}, fmt.Errorf("page %d of %d", id, p.pages)
 	}
-	var b [pageHeader]byte
-	if _, err := p.file.ReadAt(b[:], int64(id)*int64(p.pageSize)); err != nil {
-		return page{}, fmt.Errorf("page %d: %w", id, err)
-	}
-	h := page{id: order.Uint64(b[:]), flags: order.Uint16(b[8:]), count: order.Uint16(b[10:]), overflow: order.Uint32(b[12:])}
+	h, err := p.rawHeader(id)
 	switch {
+	case err != nil:
+		return page{}, err
 	case h.id != id:
 		return page{}, fmt.Errorf("page %d says it is page %d", id, h.id)
 	case uint64(h.overflow) >= p.pages-id:
 		return page{}, fmt.Errorf("page %d runs over %d pages, past the last", id, h.overflow)
 	}
 	return h, nil
+}
+
+// rawHeader reads the header of page id as it is.
+func (p *pageFile) rawHeader(id uint64) (page, error) {
+	var b [pageHeader]byte
+	if _, err := p.file.ReadAt(b[:], int64(id)*int64(p.pageSize)); err != nil {
+		return page{}, fmt.Errorf("page %d: %w", id, err)
+	}
+	return page{id: order.Uint64(b[:]), flags: order.Uint16(b[8:]), count: order.Uint16(b[10:]), overflow: order.Uint32(b[12:])}, nil
 }
 
 // bytes is how long a page is with what it runs over.

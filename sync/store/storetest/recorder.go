@@ -44,6 +44,7 @@ type Recorder struct {
 	writes  int         // writes seen
 	fail    map[int]int // number of a write that fails, to how much of it is made
 	failErr error
+	around  func(meta bool, write func() (int, error)) (int, error) // set by BreakSync
 }
 
 // An event is something that happened to the file. Exactly one of its fields
@@ -138,7 +139,7 @@ func (r *Recorder) writeAt(b []byte, off int64) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sealed()
-	if info, err := r.file.Stat(); err == nil && info.Size() != r.size {
+	if info, err := r.file.Stat(); err == nil && info.Mode().IsRegular() && info.Size() != r.size {
 		r.size = info.Size()
 		r.events = append(r.events, event{grown: r.size}, event{sync: !r.db.NoGrowSync})
 	}
@@ -160,6 +161,9 @@ func (r *Recorder) writeAt(b []byte, off int64) (int, error) {
 	}
 	r.sealing = meta
 	r.events = append(r.events, event{data: bytes.Clone(b), off: off})
+	if r.around != nil {
+		return r.around(meta, func() (int, error) { return r.write(b, off) })
+	}
 	return r.write(b, off)
 }
 

@@ -120,7 +120,7 @@ func (b *Bolt) start(want header, o Options) (err error) {
 			}
 			// bbolt panicked inside its Open, whose half-made DB nobody can
 			// close: give back at least the file and its lock.
-			err = errors.Join(corrupt(opOpen, b.path, panicError{p}), b.file.Close())
+			err = errors.Join(corrupt(opOpen, b.path, panicError{p}), unlock(b.file), b.file.Close())
 		}
 	}()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -336,7 +336,7 @@ func (b *Bolt) Close() error {
 		return nil
 	}
 	if b.wedged.Load() {
-		return fault.Wrap(b.file.Close(), opClose, "") // the map stays until the process ends
+		return fault.Wrap(errors.Join(unlock(b.file), b.file.Close()), opClose, "") // the map stays until the process ends
 	}
 	return fault.Wrap(b.db.Close(), opClose, "")
 }

@@ -34,3 +34,7 @@ func lock(f *os.File, shared bool, wait time.Duration) error {
 		}
 	}
 }
+
+// unlock gives the lock up while f is still open or mapped: the lock belongs
+// to the open file, which a map keeps alive after Close.
+func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }

@@ -11,13 +11,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"github.com/peers-run/peers-runtime/sync/store"
 	"github.com/peers-run/peers-runtime/sync/store/storetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	errEarly = errors.New("refused before a write")

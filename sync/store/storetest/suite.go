@@ -329,9 +329,10 @@ func testWholeCommits(t *testing.T, db store.DB) {
 	})
 	var wg sync.WaitGroup
 	done := make(chan struct{})
-	for range 3 {
+	for range 2 {
 		wg.Go(func() {
 			for {
+				runtime.Gosched() // let the writer have its turn
 				view(t, db, func(tx store.Tx) {
 					if n := sum(tx); n != total {
 						t.Errorf("a reader counted %d, not %d", n, total)
@@ -345,7 +346,7 @@ func testWholeCommits(t *testing.T, db store.DB) {
 			}
 		})
 	}
-	for i := range 100 {
+	for i := range 50 {
 		update(t, db, func(tx store.Tx) {
 			b := tx.Bucket("bank")
 			from, to := fmt.Append(nil, i%accounts), fmt.Append(nil, (i*5+1)%accounts)

@@ -179,6 +179,14 @@ func (x *txn) reset(sp *space) error {
 		}
 		return r.space == sp.num
 	})
+	if sp.schema != nil && len(sp.schema.builds) > 0 {
+		// With no records left every index is complete.
+		next := *sp.schema
+		next.builds = nil
+		if err := x.putSchema(sp, &next); err != nil {
+			return err
+		}
+	}
 	for _, old := range x.g.sortedStreams() {
 		if old.row.Namespace != sp.num {
 			continue

@@ -9,6 +9,7 @@ import (
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/hlc"
 	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/schema"
 	"github.com/peers-run/peers-runtime/sync/store"
 )
 
@@ -35,8 +36,9 @@ type txn struct {
 	wroteInc uint64   // incarnation in the group row that flush wrote
 	arena    arena
 	room     []byte
-	entries  [][]byte
-	puts     []indexPut
+	oldKeys  schema.Entries // of the records read, as they are in the database
+	newKeys  schema.Entries // scratch
+	diffs    map[namespaceNumber]*indexDiff
 }
 
 type recordKey struct {
@@ -56,7 +58,7 @@ type dirtyRecord struct {
 	// state was decoded from do not survive writes.
 	wasVisible bool
 	oldHash    [32]byte
-	oldEntries [][]byte
+	oldKeys    schema.Entries
 }
 
 // An arena hands out byte slices that live as long as the transaction, in few
@@ -84,6 +86,7 @@ func (g *Group) newTxn(tx store.Tx) *txn {
 		spaces:  map[namespaceNumber]*space{},
 		records: map[recordKey]*dirtyRecord{},
 		own:     map[BranchNumber]*ownRun{},
+		diffs:   map[namespaceNumber]*indexDiff{},
 	}
 }
 
@@ -181,7 +184,7 @@ func (x *txn) record(sp *space, c record.CollectionID, id record.ID) (*dirtyReco
 		}
 		if r.wasVisible = r.state.Visible(devices); r.wasVisible {
 			r.oldHash, x.room = recordHash(x.room, &r.state, devices, c, id)
-			r.oldEntries = x.indexEntries(nil, sp, r)
+			x.noteKeys(sp, r)
 		}
 	}
 	x.records[key] = r
@@ -269,8 +272,10 @@ func (x *txn) flushRecords() error {
 		if err := bucket.Put(key, x.arena.copy(enc)); err != nil {
 			return err
 		}
-		x.flushEntries(sp, r, visible)
+		x.diffKeys(sp, r, visible)
 	}
+	x.order = x.order[:0]
+	clear(x.records)
 	return x.flushIndexes()
 }
 

@@ -59,30 +59,90 @@ func (f *folder) fold(dst, text []byte, limit int) []byte {
 				continue
 			}
 		}
-		if r == '´' { // typed for an apostrophe; NFKD would make it a space
+		if plain := unmarked(r); plain != 0 {
+			dst, text = utf8.AppendRune(dst, plain), text[n:]
+			continue
+		}
+		if r == '´' || r == '\u1ffd' { // typed for an apostrophe; NFKD would make it a space
 			dst, text = append(dst, '\''), text[n:]
 			continue
 		}
-		dst, text = f.slow(dst, text)
+		dst, text = f.slow(dst, text, r)
 	}
 	return dst
 }
 
-// slow folds the longest beginning of text that is decomposed already, or else
-// one segment of it, and returns the rest.
-func (f *folder) slow(dst, text []byte) ([]byte, []byte) {
-	n := norm.NFKD.QuickSpan(text)
-	done := text[:n]
-	if n == 0 {
-		n = max(norm.NFKD.NextBoundary(text, true), 1)
-		f.buf = norm.NFKD.Append(f.buf[:0], text[:n]...)
-		done = f.buf
+// unmarked gives the folded form of the letters of three scripts that need no
+// look into Unicode's tables, 0 for all others.
+func unmarked(r rune) rune {
+	switch {
+	case r >= 0x4e00 && r <= 0x9fff: // Han
+		return r
+	case r >= 0x410 && r <= 0x44f: // Cyrillic
+		if r < 0x430 {
+			r += 0x20
+		}
+		if r == 'й' {
+			r = 'и'
+		}
+		return r
+	case r >= 0x627 && r <= 0x648 && r != 0x629 && r != 0x640: // Arabic
+		if r > 0x63a && r < 0x641 {
+			return 0
+		}
+		return r
 	}
-	for len(done) > 0 {
-		r, size := utf8.DecodeRune(done)
-		dst, done = appendFolded(dst, r), done[size:]
+	return 0
+}
+
+// slow folds r, with which text begins, and what cannot be told apart from it,
+// and returns the rest.
+func (f *folder) slow(dst, text []byte, r rune) ([]byte, []byte) {
+	n := utf8.RuneLen(r)
+	if isAccent(r) {
+		return dst, text[n:]
+	}
+	if r >= hangulFirst && r <= hangulLast {
+		return appendJamo(dst, r-hangulFirst), text[n:]
+	}
+	p := norm.NFKD.Properties(text)
+	if p.CCC() != 0 || n < len(text) && text[n] >= utf8.RuneSelf && norm.NFKD.Properties(text[n:]).CCC() != 0 {
+		// Marks follow that may have to change places: the general way.
+		n = max(norm.NFKD.NextBoundary(text, true), n)
+		f.buf = norm.NFKD.Append(f.buf[:0], text[:n]...)
+		for d := f.buf; len(d) > 0; {
+			r, size := utf8.DecodeRune(d)
+			dst, d = appendFolded(dst, r), d[size:]
+		}
+		return dst, text[n:]
+	}
+	d := p.Decomposition()
+	if d == nil {
+		return appendFolded(dst, r), text[n:]
+	}
+	for len(d) > 0 {
+		r, size := utf8.DecodeRune(d)
+		dst, d = appendFolded(dst, r), d[size:]
 	}
 	return dst, text[n:]
+}
+
+// Hangul syllables decompose by arithmetic (The Unicode Standard, §3.12): into a
+// leading consonant, a vowel and maybe a trailing consonant.
+const (
+	hangulFirst = 0xac00
+	hangulLast  = 0xd7a3
+	jamoVowels  = 21
+	jamoTrails  = 28
+)
+
+func appendJamo(dst []byte, i rune) []byte {
+	dst = utf8.AppendRune(dst, 0x1100+i/(jamoVowels*jamoTrails))
+	dst = utf8.AppendRune(dst, 0x1161+i/jamoTrails%jamoVowels)
+	if trail := i % jamoTrails; trail > 0 {
+		dst = utf8.AppendRune(dst, 0x11a7+trail)
+	}
+	return dst
 }
 
 // appendFolded folds one rune of decomposed text.
@@ -95,10 +155,9 @@ func appendFolded(dst []byte, r rune) []byte {
 		return append(dst, byte(r))
 	case isAccent(r) || isInvisible(r):
 		return dst
-	case r >= 0x3400 && r <= 0x9fff: // Han has no case
-		return utf8.AppendRune(dst, r)
+	case r < 0x600 || r >= 0x10a0: // in between is nothing that has case
+		r = unicode.ToLower(r)
 	}
-	r = unicode.ToLower(r)
 	if s := respell(r); s != "" {
 		return append(dst, s...)
 	}

@@ -101,10 +101,7 @@ const exactInts = 1 << 53
 // appendInt appends the largest float not above i and how far i is above it.
 func appendInt(b []byte, i int64) []byte {
 	f := float64(i) // nearest, maybe above
-	if f >= -exactInts && f <= exactInts {
-		return appendFloat(b, f, 0)
-	}
-	if f >= 1<<63 || int64(f) > i {
+	if f >= 1<<63 || int64(f) > i { // 2^63 itself is no int64
 		f = math.Nextafter(f, math.Inf(-1))
 	}
 	return appendFloat(b, f, uint16(i-int64(f)))

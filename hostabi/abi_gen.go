@@ -97,6 +97,10 @@ const (
 	keyPairValue         = 2
 	keyPairsPairs        = 1
 	keyPairsMore         = 2
+	keyRowRecord         = 1
+	keyRowFields         = 2
+	keyPageRows          = 1
+	keyPageNext          = 2
 	keyHelloVersion      = 1
 	keyHelloPage         = 2
 	keyHelloInfo         = 3

@@ -2,6 +2,7 @@ package hostabi
 
 import (
 	"context"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -55,6 +56,13 @@ func (a *App) SetGrants(g Grants) {
 	}
 	a.nudge()
 }
+
+// Clock and Random are what the app's own clock and randomness functions use;
+// the sandbox answers WASI with them too.
+func (a *App) Clock() Clock { return a.cfg.Clock }
+
+// Random is cryptographic and safe for concurrent use.
+func (a *App) Random() io.Reader { return a.cfg.Random }
 
 // Wake yields a value after something happened that the guest may have to be
 // told: data changed, a grant changed.

@@ -2,7 +2,6 @@ package hostabi
 
 import (
 	"context"
-	"errors"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -72,6 +71,10 @@ type call struct {
 	in   [3][]byte // views: copy what is kept
 	room uint32    // cap of the out buffer
 	out  []byte    // the answer; handlers append to it
+
+	// Scratch.
+	state record.State
+	over  overlay
 }
 
 // id is the call's record id.
@@ -152,10 +155,11 @@ func (g *Guest) call(ctx context.Context, f *Func, mem Memory, stack []uint64) (
 	if uint32(len(c.out)) <= c.room && !mem.Write(buf, c.out) {
 		return 0, errRange
 	}
+	n := int64(len(c.out))
 	if cap(c.out) > keepScratch {
-		defer func() { c.out = nil }()
+		c.out = nil
 	}
-	return int64(len(c.out)), nil
+	return n, nil
 }
 
 // keepScratch bounds the buffer that an idle guest keeps.
@@ -178,9 +182,8 @@ func detail(err error) string {
 	if err == nil {
 		return ""
 	}
-	text := err.Error()
-	if f, ok := errors.AsType[*fault.Error](err); ok && f.Op == "" && f.Err == nil {
-		text = f.Code.String()
+	if fault.CodeOf(err) == fault.Internal {
+		return fault.Internal.String() // the host's own trouble: no business of an app
 	}
-	return cut(text, maxDetail)
+	return cut(err.Error(), maxDetail)
 }

@@ -3,12 +3,16 @@ package hostabi
 import (
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/schema"
 )
 
-var errCollection = fault.New(fault.Invalid, "", "", "that is not a collection id (number << 2 | rule)")
+var (
+	errCollection = fault.New(fault.Invalid, "", "", "that is not a collection id (number << 2 | rule)")
+	errNoRecord   = fault.New(fault.NotFound, "", "", "there is no such record")
+	errUndeclared = fault.New(fault.NotFound, "", "", "the app declared no such collection")
+)
 
-// collection is the call's first integer as a collection id. Whether the app
-// declared it is the Store's to say.
+// collection is the call's first integer as a collection id, declared or not.
 func (c *call) collection() (record.CollectionID, error) {
 	id := record.CollectionID(c.ints[0])
 	if c.ints[0] != int64(id) || !id.Valid() {
@@ -17,17 +21,73 @@ func (c *call) collection() (record.CollectionID, error) {
 	return id, nil
 }
 
+// declared is the collection that the call's first integer names.
+func (c *call) declared() (*schema.Collection, error) {
+	id, err := c.collection()
+	if err != nil {
+		return nil, err
+	}
+	return c.app.declared(id)
+}
+
+func (a *App) declared(id record.CollectionID) (*schema.Collection, error) {
+	if d, ok := a.cfg.Schema.Collection(id); ok {
+		return d, nil
+	}
+	return nil, errUndeclared
+}
+
 func dbGet(c *call) (int64, error) {
-	coll, err := c.collection()
+	coll, err := c.declared()
 	if err != nil {
 		return 0, err
 	}
-	cells, err := c.tx.record(c.ctx, coll, c.id())
+	return 0, c.app.cfg.Store.View(c.ctx, func(base schema.Source) error {
+		c.over.base, c.over.tx = base, c.tx
+		visible, err := c.over.Load(coll.ID, c.id(), &c.state)
+		if err != nil {
+			return err
+		}
+		if !visible {
+			return errNoRecord
+		}
+		c.out = appendState(c.out, &c.state)
+		return nil
+	})
+}
+
+func dbQuery(c *call) (int64, error) {
+	q, err := schema.DecodeQuery(c.in[0])
 	if err != nil {
 		return 0, err
 	}
-	c.out = appendFields(c.out, cells)
-	return 0, nil
+	coll, err := c.app.declared(q.Collection)
+	if err != nil {
+		return 0, err
+	}
+	return 0, c.app.cfg.Store.View(c.ctx, func(base schema.Source) error {
+		src, err := c.tx.over(base, coll)
+		if err != nil {
+			return err
+		}
+		for {
+			plan, err := q.Plan(c.app.cfg.Schema)
+			if err != nil {
+				return err
+			}
+			page, err := plan.Run(src)
+			if err != nil {
+				return err
+			}
+			fit := 0
+			if c.out, fit = appendPage(c.out[:0], &page); fit == len(page.Rows) {
+				return nil
+			}
+			// Too large for a payload: the same query for as many records as fit
+			// has the cursor that belongs to them.
+			q.Limit = fit
+		}
+	})
 }
 
 func dbPut(c *call) (int64, error) { return c.write(WritePut) }
@@ -53,8 +113,21 @@ func (c *call) write(code WriteCode) (int64, error) {
 	return 0, c.put(w)
 }
 
-// put checks w against the Store's rules and adds it to the transaction.
+// put checks w against the schema and adds it to the transaction.
 func (c *call) put(w Write) error {
+	coll, err := c.app.declared(w.Collection)
+	if err != nil {
+		return err
+	}
+	for _, cell := range w.Cells {
+		f, ok := coll.Field(cell.Field)
+		if !ok {
+			return fault.New(fault.Invalid, "", "", "collection %s has no field %d", coll.Name, cell.Field)
+		}
+		if !f.Accepts(cell.Value) {
+			return fault.New(fault.Invalid, "", "", "field %s of collection %s is %s, not %s", f.Name, coll.Name, f.Kind, cell.Value.Kind())
+		}
+	}
 	if w.Code == WriteReplace {
 		w.Cells = withoutNulls(w.Cells)
 	}
@@ -80,14 +153,14 @@ func dbBatch(c *call) (int64, error) {
 }
 
 func dbNewID(c *call) (int64, error) {
-	coll, err := c.collection()
+	coll, err := c.declared()
 	if err != nil {
 		return 0, err
 	}
 	if len(c.in[0]) > LimitKVKey {
 		return 0, errBigKey
 	}
-	id, err := c.app.cfg.Store.NewID(c.ctx, coll, c.in[0])
+	id, err := c.app.cfg.Store.NewID(c.ctx, coll.ID, c.in[0])
 	if err != nil {
 		return 0, err
 	}
@@ -98,9 +171,3 @@ func dbNewID(c *call) (int64, error) {
 func dbWatch(c *call) (int64, error) { return c.from.watch(c) }
 
 func dbUnwatch(c *call) (int64, error) { return c.from.unwatch(c) }
-
-// declared is the call's first integer as the id of a collection that the app
-// declared.
-func (c *call) declared() (record.CollectionID, error) { return c.collection() }
-
-func dbQuery(*call) (int64, error) { return 0, errNoFunction }

@@ -6,6 +6,7 @@ import (
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/schema"
 )
 
 // appendKey appends a structure's integer key.
@@ -71,13 +72,42 @@ func appendPairs(b []byte, pairs []Pair, more bool) []byte {
 	return cborx.AppendBool(appendKey(b, keyPairsMore), more)
 }
 
-// appendFields appends the record structure.
-func appendFields(b []byte, cells []record.Cell) []byte {
-	b = cborx.AppendMap(b, len(cells))
-	for _, c := range cells {
-		b = append(cborx.AppendUint(b, uint64(c.Field)), c.Value...)
+// appendState appends the record structure of a visible record.
+func appendState(b []byte, s *record.State) []byte {
+	n := 0
+	for i := range s.Cells {
+		if !s.Cells[i].Value.IsNull() {
+			n++
+		}
+	}
+	b = cborx.AppendMap(b, n)
+	for i := range s.Cells {
+		if c := &s.Cells[i]; !c.Value.IsNull() {
+			b = append(cborx.AppendUint(b, uint64(c.Field)), c.Value...)
+		}
 	}
 	return b
+}
+
+// appendPage appends the page structure with as many rows as a payload holds,
+// at least one, and says how many.
+func appendPage(b []byte, p *schema.Page) (out []byte, fit int) {
+	pairs := 1
+	if len(p.Next) > 0 {
+		pairs = 2
+	}
+	b = cborx.AppendArray(appendKey(cborx.AppendMap(b, pairs), keyPageRows), len(p.Rows))
+	for i := range p.Rows {
+		b = cborx.AppendBytes(appendKey(cborx.AppendMap(b, 2), keyRowRecord), p.Rows[i].ID[:])
+		b = appendState(appendKey(b, keyRowFields), &p.Rows[i].State)
+		if len(b) > LimitPayload && i+1 < len(p.Rows) {
+			return b, max(i, 1)
+		}
+	}
+	if len(p.Next) > 0 {
+		b = cborx.AppendBytes(appendKey(b, keyPageNext), p.Next)
+	}
+	return b, len(p.Rows)
 }
 
 // readFields takes a record structure off r and copies its values: fields

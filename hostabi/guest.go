@@ -34,7 +34,8 @@ type Guest struct {
 	pushes  [][]byte
 	pushed  int
 
-	told    Grants // the grants the instance was last told
+	live    bool   // an instance is there to be told of grants
+	told    Grants // the grants it was last told
 	lastErr error
 	c       call
 }
@@ -57,7 +58,7 @@ func (a *App) NewGuest(ctx context.Context) (*Guest, error) {
 
 // Init gives the first event of a new instance.
 func (g *Guest) Init(afterCrash bool) Event {
-	g.told, g.lastErr = g.app.Grants(), nil
+	g.live, g.told, g.lastErr = true, g.app.Grants(), nil
 	reason := InitFirst
 	switch {
 	case afterCrash:
@@ -68,10 +69,17 @@ func (g *Guest) Init(afterCrash bool) Event {
 	return Event{Kind: EventInit, Payload: encodeInit(reason)}
 }
 
+// Gone says that there is no instance any more; Init says that there is one.
+func (g *Guest) Gone() { g.live = false }
+
+// Known reports whether an instance of this app ever committed its INIT here. One
+// that did not must be started once, to say what it waits for.
+func (g *Guest) Known() bool { return g.known }
+
 // Next gives the event that is due, if any: a timer, a changed grant, or changes
 // to watched collections, in turn.
 func (g *Guest) Next(ctx context.Context) (Event, bool, error) {
-	if now := g.app.Grants(); now != g.told {
+	if now := g.app.Grants(); g.live && now != g.told {
 		g.told = now
 		return Event{Kind: EventGrantChanged, Payload: encodeGrants(now)}, true, nil
 	}
@@ -286,10 +294,11 @@ func (g *Guest) editState() *guestState {
 var errWatches = fault.New(fault.Quota, "", "", "more than %d collections watched", LimitWatches)
 
 func (g *Guest) watch(c *call) (int64, error) {
-	coll, err := c.declared()
+	d, err := c.declared()
 	if err != nil {
 		return 0, err
 	}
+	coll := d.ID
 	i, found := g.currentState().findWatch(coll)
 	if found {
 		return 0, nil

@@ -43,6 +43,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/schema"
 )
 
 // A Capability is a right that the user grants an app.
@@ -202,6 +203,7 @@ type Info struct {
 // A Config is what an App is made of. Everything is required.
 type Config struct {
 	Info   Info
+	Schema *schema.Schema // what the app declared; not modified
 	Store  Store
 	Clock  Clock
 	Random io.Reader // cryptographic; safe for concurrent use

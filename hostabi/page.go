@@ -333,10 +333,11 @@ func (p *page) changes(ctx context.Context) ([]byte, error) {
 // watch notes the position before it answers: whatever the page reads after the
 // answer is at least as new, so no change falls between.
 func (p *page) watch(c *call) (int64, error) {
-	coll, err := c.declared()
+	d, err := c.declared()
 	if err != nil {
 		return 0, err
 	}
+	coll := d.ID
 	p.watchMu.Lock()
 	defer p.watchMu.Unlock()
 	i, found := slices.BinarySearch(p.watches, coll)

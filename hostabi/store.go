@@ -4,20 +4,24 @@ import (
 	"context"
 
 	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/schema"
 )
 
 // A Store is one app's data in one group: its namespace, shared with the group,
-// and its keys, local to this device. Methods are safe for concurrent use. A
-// read sees what was committed last; no read holds anything open when it
-// returns, and what it returns belongs to the caller. hostabitest.TestStore is
-// the conformance suite.
+// and its keys, local to this device. Methods are safe for concurrent use and
+// see what was committed last. hostabitest.TestStore is the conformance suite.
 //
-// An error of a well-known kind carries its fault.Code: NotFound for a record,
-// key or undeclared collection, ReadOnly or Denied where the user's role or the
-// collection's rule forbids a write, Quota, NoSpace. Its text may reach the app.
+// It is asked only for collections of the app's schema, and given only fields of
+// it with values of their kind.
+//
+// An error of a well-known kind carries its fault.Code: NotFound for a key,
+// ReadOnly or Denied where the user's role or the collection's rule forbids a
+// write, Quota, NoSpace. Its text may reach the app.
 type Store interface {
-	// Record gives a visible record's cells, ascending by field.
-	Record(ctx context.Context, c record.CollectionID, id record.ID) ([]record.Cell, error)
+	// View lets read see records and indexes as of one moment. What the Source
+	// hands out is good until read returns, which it does soon: no guest runs
+	// meanwhile.
+	View(ctx context.Context, read func(schema.Source) error) error
 
 	// NewID makes a record id: of a natural key, or for an empty key a new one
 	// as the collection's rule wants it. A key in an author collection is
@@ -26,6 +30,7 @@ type Store interface {
 
 	// Key gives the value of a local key. Keys has the pairs with a prefix
 	// beyond after (empty: from the first), ascending, at most limit of them.
+	// What they return belongs to the caller.
 	Key(ctx context.Context, key []byte) ([]byte, error)
 	Keys(ctx context.Context, prefix, after []byte, limit int) ([]Pair, error)
 

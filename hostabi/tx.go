@@ -40,7 +40,6 @@ var (
 	errManyOps  = fault.New(fault.TooBig, "", "", "more than %d records written in one transaction", record.MaxOps)
 	errBigBatch = fault.New(fault.TooBig, "", "", "more than %d bytes written in one transaction", record.MaxBody-bodyOverhead)
 	errBigKeys  = fault.New(fault.TooBig, "", "", "more than %d bytes of kv written in one transaction", maxKVBytes)
-	errNoRecord = fault.New(fault.NotFound, "", "", "there is no such record")
 )
 
 // maxKVBytes bounds the kv part of one transaction.
@@ -122,26 +121,6 @@ func merge(a, b []record.Cell) []record.Cell {
 
 func withoutNulls(cells []record.Cell) []record.Cell {
 	return slices.DeleteFunc(cells, func(c record.Cell) bool { return c.Value.IsNull() })
-}
-
-// record reads a record as the transaction left it, without null cells.
-func (t *tx) record(ctx context.Context, c record.CollectionID, id record.ID) ([]record.Cell, error) {
-	w := t.writes[place{c, id}]
-	if w == nil {
-		cells, err := t.app.cfg.Store.Record(ctx, c, id)
-		return withoutNulls(cells), err
-	}
-	if w.Code == WriteDelete {
-		return nil, errNoRecord
-	}
-	if w.Code == WriteReplace {
-		return slices.Clone(w.Cells), nil
-	}
-	base, err := t.app.cfg.Store.Record(ctx, c, id)
-	if err != nil && fault.CodeOf(err) != fault.NotFound {
-		return nil, err
-	}
-	return withoutNulls(merge(base, w.Cells)), nil
 }
 
 // setKey writes or, with a nil value, deletes a key. Both belong to t from here

@@ -101,5 +101,7 @@ export const keys = Object.freeze({
   change: Object.freeze({ collections: 1 }),
   pair: Object.freeze({ key: 1, value: 2 }),
   pairs: Object.freeze({ pairs: 1, more: 2 }),
+  row: Object.freeze({ record: 1, fields: 2 }),
+  page: Object.freeze({ rows: 1, next: 2 }),
   hello: Object.freeze({ version: 1, page: 2, info: 3, requests: 4, window: 5 }),
 });

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/sync/schema"
 )
 
 // The version of app.toml that this package reads.
@@ -34,8 +35,9 @@ type Manifest struct {
 	Source      string // where the source code is, an http(s) URL, or empty
 	Description string
 
-	Wasm         *Wasm     // nil: the app is pages only
-	UI           *Pages    // nil: the app has no pages
+	Wasm         *Wasm  // nil: the app is pages only
+	UI           *Pages // nil: the app has no pages
+	Schema       schema.Schema
 	Capabilities []Request // in the order of Capabilities()
 }
 
@@ -109,6 +111,10 @@ func parseManifest(text []byte) (*Manifest, error) {
 	}
 	m.readParts(&t)
 	m.Capabilities = readCapabilities(&t)
+	m.Schema = readSchema(&t)
+	if len(m.Schema.Collections) > 0 && m.Asks(DB) == nil {
+		t.fault("collection", "collections need the capability db: add [cap.db] with a reason")
+	}
 	t.rest()
 	if len(faults) > 0 {
 		return nil, manifestFaults(faults)
@@ -132,6 +138,9 @@ func manifestFaults(faults []string) error {
 }
 
 func (m *Manifest) readParts(t *table) {
+	if t.keys["wasm"] == nil && t.keys["ui"] == nil {
+		t.fault("wasm", "is missing, and so is ui: an app has a module, pages or both")
+	}
 	if w := t.table("wasm"); w != nil {
 		m.Wasm = &Wasm{File: w.file("file", WasmPath), Memory: int(w.wholeOr("memory", MinMemory, MaxMemory, defaultMemory))}
 		w.rest()
@@ -139,9 +148,6 @@ func (m *Manifest) readParts(t *table) {
 	if u := t.table("ui"); u != nil {
 		m.UI = &Pages{Dir: u.file("dir", strings.TrimSuffix(UIDir, "/")), Index: u.file("index", "index.html")}
 		u.rest()
-	}
-	if m.Wasm == nil && m.UI == nil {
-		t.fault("wasm", "is missing, and so is ui: an app has a module, pages or both")
 	}
 }
 

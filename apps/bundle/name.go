@@ -2,18 +2,20 @@ package bundle
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 )
+
+const hintNames = `name files with letters, digits and . _ - + @ ~ $ = , ( ) [ ] ! and separate folders by "/"`
 
 // checkPath refuses every path that means different things to different
 // systems. Names are ASCII, so one name has one spelling; they hold nothing a
 // URL would escape, so a page reaches each file by its plain name; "\", ":" and
 // names that begin with "." would reach outside or hide.
 func checkPath(p string) error {
-	const hint = `name files with letters, digits and . _ - + @ ~ $ = , ( ) [ ] ! and separate folders by "/"`
 	fail := func(format string, args ...any) error {
-		return fault.New(fault.Invalid, "", hint, "the path %s "+format, append([]any{fault.Quote(p)}, args...)...)
+		return fault.New(fault.Invalid, "", hintNames, "the path %s "+format, append([]any{fault.Quote(p)}, args...)...)
 	}
 	switch {
 	case p == "":
@@ -25,9 +27,9 @@ func checkPath(p string) error {
 	case strings.HasSuffix(p, "/"):
 		return fail("is a folder: a bundle holds files only")
 	}
-	for i := range len(p) {
-		if !cleanByte(p[i]) {
-			return fail("holds the character %q", rune(p[i]))
+	for _, c := range p {
+		if c >= utf8.RuneSelf || !cleanByte(byte(c)) {
+			return fail("holds the character %q", c)
 		}
 	}
 	for part := range strings.SplitSeq(p, "/") {

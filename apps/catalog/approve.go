@@ -63,7 +63,7 @@ func (c *Catalog) installLocked(b *bundle.Bundle) error {
 				"its seq %d is lower than %d, which this device has seen", b.Index.Seq, top.seq)
 		}
 		p := Pending{Hash: b.Hash, Seq: b.Index.Seq, Stage: Fetching, Signer: b.Signer, ByHand: true}
-		if err := c.fits(b, e, &p); err != nil {
+		if err := c.fitsLocked(b, e, &p); err != nil {
 			return err
 		}
 		p.Stage = Waiting

@@ -97,7 +97,7 @@ type Pending struct {
 	Seq         uint64
 	Stage       Stage
 	Signer      keys.DeviceID         // once the index is verified
-	Collections []record.CollectionID // as announced; nil if a person handed the bundle over
+	Collections []record.CollectionID // as announced; none if a person handed the bundle over
 	Problem     *Problem              // Refused; or Announced, after a failed attempt
 	ByHand      bool                  // a person on this device installed it, no peer announced it
 }

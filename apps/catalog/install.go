@@ -7,6 +7,7 @@ import (
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/schema"
 )
 
 // An Announcement says that a group uses a bundle, as the control op that
@@ -173,7 +174,7 @@ func (c *Catalog) completeLocked(e *Entry, p *Pending) {
 		return // the chunk is on the list again
 	}
 	if err == nil {
-		err = c.fits(b, e, p)
+		err = c.fitsLocked(b, e, p)
 	}
 	if err != nil {
 		c.refuseLocked(p, err)
@@ -186,8 +187,8 @@ func (c *Catalog) completeLocked(e *Entry, p *Pending) {
 	}
 }
 
-// fits says whether this host can run the bundle as what it was announced.
-func (c *Catalog) fits(b *bundle.Bundle, e *Entry, p *Pending) error {
+// fitsLocked says whether this host can run the bundle as what it was announced.
+func (c *Catalog) fitsLocked(b *bundle.Bundle, e *Entry, p *Pending) error {
 	const hint = "update peers-runtime"
 	m := b.Manifest
 	if m.ABI.Major != c.cfg.ABI.Major || m.ABI.Minor > c.cfg.ABI.Minor {
@@ -198,7 +199,33 @@ func (c *Catalog) fits(b *bundle.Bundle, e *Entry, p *Pending) error {
 			return fault.New(fault.Version, "", hint, "it needs the capability %s, which this version does not have", r.Capability)
 		}
 	}
-	return nil
+	if !p.ByHand && !slices.Equal(p.Collections, collectionsOf(m)) {
+		return fault.New(fault.Untrusted, "", "install it again from its file", "its collections are not those it was announced with")
+	}
+	if e.Active == nil {
+		return nil
+	}
+	active, err := c.withManifestLocked(e.Active.Hash)
+	if err != nil {
+		return nil // what runs now is damaged: nothing to compare with
+	}
+	_, err = schema.Merge(&active.Manifest.Schema, &m.Schema)
+	return err
+}
+
+// AnnouncementOf is what to tell the group of a bundle with a manifest.
+func AnnouncementOf(b *bundle.Bundle) Announcement {
+	return Announcement{App: b.App(), Seq: b.Index.Seq, Hash: b.Hash, Collections: collectionsOf(b.Manifest)}
+}
+
+// collectionsOf lists the collections of a manifest in ascending order.
+func collectionsOf(m *bundle.Manifest) []record.CollectionID {
+	all := []record.CollectionID{}
+	for _, c := range m.Schema.Collections {
+		all = append(all, c.ID)
+	}
+	slices.Sort(all)
+	return all
 }
 
 // undecided lists the requests that nobody has answered, reserved ones left out:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -84,11 +85,9 @@ func dialError(id keys.DeviceID, as []Attempt) *DialError {
 	}
 	best := slices.MaxFunc(as, func(a, b Attempt) int { return cmp.Compare(rank(a.Stage), rank(b.Stage)) })
 	code, hint := fault.CodeOf(best.Err), fault.HintOf(best.Err)
-	var text string
+	text := best.String()
 	switch best.Stage {
-	case StageAdmission:
-		text = best.String()
-	default:
+	case StageSend, StageAnswer:
 		var parts []string
 		for _, a := range as[:min(len(as), 4)] {
 			parts = append(parts, a.String())
@@ -96,10 +95,10 @@ func dialError(id keys.DeviceID, as []Attempt) *DialError {
 		if len(as) > 4 {
 			parts = append(parts, fmt.Sprintf("and %d more", len(as)-4))
 		}
-		text = strings.Join(parts, "; ")
-		if hint == "" {
-			code, hint = fault.Offline, "check that it is on, runs Peers, and that no firewall blocks UDP"
-		}
+		code, text = fault.Offline, strings.Join(parts, "; ")
+		hint = cmp.Or(hint, "check that it is on, runs Peers, and that no firewall blocks UDP")
+	case StageIdentity:
+		hint = cmp.Or(hint, "its address has changed: bring both devices into one network, or ask it for a fresh invite")
 	}
 	return &DialError{ID: id, Attempts: as, cause: fault.New(code, op, hint, "%s", text)}
 }
@@ -329,6 +328,9 @@ func (e *Endpoint) attempt(ctx context.Context, id keys.DeviceID, a netip.AddrPo
 	o.in, o.h, err = awaitHello(hctx, qc)
 	if err != nil {
 		o.Stage, o.Err = StageAdmission, explain(err, op)
+		if ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)) {
+			o.Err = because(fault.Timeout, op, "", "it answered, and then did not say whether it accepts us", err)
+		}
 		_ = qc.CloseWithError(quic.ApplicationErrorCode(fault.Protocol), "no hello")
 		return o
 	}

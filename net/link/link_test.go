@@ -77,6 +77,11 @@ func start(t testing.TB, adjust ...func(*Config)) *node {
 	if err := e.Handle("echo/1", AccessFull, echo); err != nil {
 		t.Fatal(err)
 	}
+	select {
+	case <-e.started:
+	case <-soon(t).Done():
+		t.Fatal("the endpoint does not start")
+	}
 	return &node{Endpoint: e, world: w, stop: stop}
 }
 
@@ -157,5 +162,20 @@ func TestDialAndEcho(t *testing.T) {
 	}
 	if rtt, err := p.Ping(soon(t)); err != nil || rtt <= 0 {
 		t.Fatalf("ping: %v, %v", rtt, err)
+	}
+}
+
+// until waits for a condition that nothing signals.
+func until(t testing.TB, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(15 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatal("it does not come about")
+		}
 	}
 }

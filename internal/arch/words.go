@@ -32,14 +32,19 @@ func registries() []string {
 var machinePath = regexp.MustCompile(`(?m)(?:^|[^\w./~-])/(?:work|root)/`)
 
 // words checks every text file, whatever its kind, for what must not be
-// published: hosts of package registries and paths of one machine.
+// published: hosts of package registries and paths of one machine. Most files
+// name neither, so a whole file is searched before its lines are.
 func words(s *source) []Finding {
 	var found []Finding
-	hosts := registries()
 	for p, text := range s.texts {
+		low := bytes.ToLower(text)
+		host := slices.ContainsFunc(registries(), func(h string) bool { return bytes.Contains(low, []byte(h)) })
+		if !host && !machinePath.Match(text) {
+			continue
+		}
 		for i, line := range bytes.Split(text, []byte("\n")) {
 			low := bytes.ToLower(line)
-			if slices.ContainsFunc(hosts, func(h string) bool { return bytes.Contains(low, []byte(h)) }) {
+			if slices.ContainsFunc(registries(), func(h string) bool { return bytes.Contains(low, []byte(h)) }) {
 				found = append(found, Finding{Rule: RuleWords, Path: p, Line: i + 1,
 					Text: "names the host of a package registry: name the package and let its client find it"})
 			}

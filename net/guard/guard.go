@@ -74,6 +74,13 @@ func (g *Door) Verify(net.Addr) bool {
 	return g.open >= (g.max+3)/4 || g.all.levelAt(g.clock()) < g.all.burst/2
 }
 
+// Open is how many places are taken.
+func (g *Door) Open() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open
+}
+
 type passKey struct{}
 
 // A pass is one of the half-open places.
@@ -182,4 +189,11 @@ func (b *Budget) Release(c *quic.Conn) {
 	defer b.mu.Unlock()
 	b.left += b.taken[c]
 	delete(b.taken, c)
+}
+
+// Left is what may still be taken.
+func (b *Budget) Left() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.left
 }

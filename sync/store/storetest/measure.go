@@ -44,13 +44,23 @@ func fieldAt(i int) (key, value []byte) {
 // 0.9, every commit synced; it returns how long the puts and commits took. The
 // file is removed.
 func BareLoad(dir string, fields, perTx int) (took time.Duration, err error) {
+	began := time.Now()
+	err = bareFile(dir, fields, perTx, func(*bbolt.DB) error {
+		took = time.Since(began)
+		return nil
+	})
+	return took, err
+}
+
+// bareFile loads fields into a new bbolt file under dir, calls fn and removes
+// the file.
+func bareFile(dir string, fields, perTx int, fn func(*bbolt.DB) error) (err error) {
 	path := filepath.Join(dir, "bare")
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType, InitialMmapSize: 1 << 30})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, db.Close(), os.Remove(path)) }()
-	began := time.Now()
 	for i := 0; i < fields; {
 		err := db.Update(func(tx *bbolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists([]byte("b"))
@@ -66,10 +76,10 @@ func BareLoad(dir string, fields, perTx int) (took time.Duration, err error) {
 			return nil
 		})
 		if err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return time.Since(began), nil
+	return fn(db)
 }
 
 // Load puts the same fields into db through store.DB.
@@ -139,4 +149,48 @@ func WriterCommits(db store.DB, writers, commits int) (took time.Duration, err e
 	cancel()
 	wg.Wait()
 	return took, errors.Join(err, cerr)
+}
+
+// BareOverwrite loads fields as BareLoad does and then puts updates of them at
+// random, perTx in a transaction; it returns how long the updates took.
+func BareOverwrite(dir string, fields, updates, perTx int) (took time.Duration, err error) {
+	err = bareFile(dir, fields, 10_000, func(db *bbolt.DB) error {
+		began := time.Now()
+		x := uint64(88172645463325252)
+		for i := 0; i < updates; {
+			err := db.Update(func(tx *bbolt.Tx) error {
+				b := tx.Bucket([]byte("b"))
+				for n := 0; n < perTx && i < updates; n, i = n+1, i+1 {
+					x ^= x << 13
+					x ^= x >> 7
+					x ^= x << 17
+					key, _ := fieldAt(int(x % uint64(fields)))
+					_, value := fieldAt(int(x >> 1))
+					if err := b.Put(key, value); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		took = time.Since(began)
+		return nil
+	})
+	return took, err
+}
+
+// BareSize loads fields as BareLoad does and returns how many bytes of the file
+// are in use.
+func BareSize(dir string, fields, perTx int) (bytes int64, err error) {
+	err = bareFile(dir, fields, perTx, func(db *bbolt.DB) error {
+		return db.View(func(tx *bbolt.Tx) error {
+			st := tx.DB().Stats()
+			bytes = tx.Size() - int64(st.FreePageN+st.PendingPageN)*int64(tx.DB().Info().PageSize)
+			return nil
+		})
+	})
+	return bytes, err
 }

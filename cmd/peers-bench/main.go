@@ -1,0 +1,115 @@
+// Command peers-bench measures what DESIGN promises and prints one line for
+// each figure:
+//
+//	BENCH <name> <value> <unit> target <op><value> <ok|short|->
+//
+// Ratios run both sides in turn in this process and give the median of the
+// pairs: the machine may be slow or busy, but it is so for both. Nothing here
+// decides whether a test passes.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A measure prints one or more lines.
+type measure struct {
+	name string
+	run  func(*bench) error
+}
+
+// A bench is one run of the program.
+type bench struct {
+	dir    string // scratch, on a real disk
+	rounds int
+	fields int // size of the big loads
+}
+
+func measures() []measure {
+	return []measure{
+		{"sync.catchup.batch10", func(b *bench) error { return b.catchUp("sync.catchup.batch10", 10, 0.6) }},
+		{"sync.catchup.batch1", func(b *bench) error { return b.catchUp("sync.catchup.batch1", 1, 0.8) }},
+		{"sync.overwrite.random", (*bench).overwrite},
+		{"sync.commit", (*bench).commits},
+		{"sync.rebuild", (*bench).rebuild},
+		{"sync.disk.log", (*bench).disk},
+		{"sync.idle", (*bench).idle},
+		{"sync.push3", (*bench).push3},
+	}
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "peers-bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	only := flag.String("run", ".", "measure only names that match this `regexp`")
+	rounds := flag.Int("rounds", 5, "pairs of runs for a ratio")
+	fields := flag.Int("fields", 1_000_000, "fields in the big loads")
+	scratch := flag.String("dir", "", "scratch `folder` on the disk to measure (default: the temporary folder)")
+	flag.Parse()
+	want, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(*scratch, "peers-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{dir: dir, rounds: *rounds, fields: *fields}
+	for _, m := range measures() {
+		if !want.MatchString(m.name) {
+			continue
+		}
+		if err := m.run(b); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	return nil
+}
+
+// line prints a figure. target begins with >= or <=; "-" means that there is
+// none.
+func line(name string, value float64, unit, target string) {
+	verdict := "-"
+	if target != "-" {
+		var limit float64
+		fmt.Sscan(target[2:], &limit)
+		if verdict = "short"; strings.HasPrefix(target, ">=") == (value >= limit) || value == limit {
+			verdict = "ok"
+		}
+	}
+	fmt.Printf("BENCH %s %s %s target %s %s\n", name, format(value), unit, target, verdict)
+}
+
+func format(v float64) string {
+	switch {
+	case v >= 1000:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+func median(v []float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// quantile of sorted or unsorted values, 0 to 1.
+func quantile(v []float64, q float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v[min(int(q*float64(len(v))), len(v)-1)]
+}

@@ -100,7 +100,7 @@ const exactInts = 1 << 53
 
 // appendInt appends the largest float not above i and how far i is above it.
 func appendInt(b []byte, i int64) []byte {
-	f := float64(i) // nearest, maybe above
+	f := float64(i)                 // nearest, maybe above
 	if f >= 1<<63 || int64(f) > i { // 2^63 itself is no int64
 		f = math.Nextafter(f, math.Inf(-1))
 	}

@@ -84,7 +84,7 @@ func badQuery(hint, format string, args ...any) error {
 func (q *Query) Plan(s *Schema) (*Plan, error) {
 	c, ok := s.Collection(q.Collection)
 	if !ok {
-		return nil, fault.New(fault.NotFound, opQuery, "declare it in the app's schema", "there is no collection %d with rule %s", q.Collection.Number(), q.Collection.Rule())
+		return nil, fault.New(fault.NotFound, opQuery, "declare it in the app's schema", "there is no collection %d (%s)", q.Collection.Number(), q.Collection.Rule())
 	}
 	p := &Plan{collection: c.ID, descending: q.Descending, limit: q.Limit}
 	switch {

@@ -421,6 +421,30 @@ func TestWaitingIsBounded(t *testing.T) {
 	}
 }
 
+// Room taken by what waited is given back.
+func TestWaitingRoomIsGivenBack(t *testing.T) {
+	kp := pair(1)
+	m := &maker{}
+	m.sign(t, kp)
+	s := m.set()
+	fill(t, s, m.raws)
+	filler := make([]byte, MaxSize-200)
+	for i := range MaxWaitingBytes/MaxSize + 5 {
+		parent, hash, err := Sign(kp, domain, Draft{Kind: 1, Clear: []byte{byte(i)}, Parents: m.hashes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		child, _, err := Sign(kp, domain, Draft{Kind: 1, Clear: filler, Parents: []keys.Hash{hash}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, s, [][]byte{child, parent})
+	}
+	if s.Waiting() != 0 {
+		t.Errorf("%d wait", s.Waiting())
+	}
+}
+
 func TestParentsAreBounded(t *testing.T) {
 	m := &maker{}
 	kp := pair(1)

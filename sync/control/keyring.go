@@ -38,7 +38,7 @@ type Keyring struct {
 	state *State
 	kp    *keys.KeyPair
 	keys  map[keys.Hash]keys.Secret // per epoch
-	tips  []*oplog.Op               // epochs with a key that no other's wraps lead to
+	tips  []*oplog.Op               // the latest first: epochs with a key that no other's wraps lead to
 
 	// mu guards the caches below.
 	mu       sync.Mutex
@@ -92,21 +92,21 @@ func newKeyring(s *State, kp *keys.KeyPair, known map[keys.Hash]keys.Secret) *Ke
 		e, _ := epochOf(o)
 		key, ok := k.keys[o.Hash]
 		if !ok {
-			if key, ok = known[o.Hash]; ok {
-				k.keys[o.Hash] = key
-			}
+			key, ok = known[o.Hash]
 		}
 		if !ok {
-			if key, ok = k.openEpoch(o, e, direct[o.Hash]); !ok {
-				continue
-			}
-			k.keys[o.Hash] = key
+			key, ok = k.openEpoch(o, e, direct[o.Hash])
 		}
+		if !ok {
+			continue
+		}
+		k.keys[o.Hash] = key
 		if !covered[o.Hash] {
 			k.tips = append(k.tips, o)
 		}
 		k.unwrap(o, e, key, covered)
 	}
+	slices.SortFunc(k.tips, func(a, b *oplog.Op) int { return b.Compare(a) })
 	return k
 }
 

@@ -30,8 +30,18 @@ func (s *State) Recipients() []Recipient {
 			}
 		}
 	}
-	slices.SortFunc(list, func(a, b Recipient) int { return a.ID.Compare(b.ID) })
-	// A key that two users name, as device or recovery key, is sealed to once.
+	// A key that two users name is sealed to once, and for its holder if it is a
+	// device: else a hostile user could name somebody's device as recovery key, with
+	// a seal key of their own.
+	slices.SortFunc(list, func(a, b Recipient) int {
+		if c := a.ID.Compare(b.ID); c != 0 {
+			return c
+		}
+		if a.Recovery != b.Recovery {
+			return map[bool]int{false: -1, true: 1}[a.Recovery]
+		}
+		return a.User.Compare(b.User)
+	})
 	return slices.CompactFunc(list, func(a, b Recipient) bool { return a.ID == b.ID })
 }
 

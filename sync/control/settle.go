@@ -71,6 +71,12 @@ func settle(create *oplog.Op, ops []*oplog.Op, ids map[keys.UserID]*identity.Sta
 	}
 	t.settleOwner(create)
 	t.settleHolders()
+	t.settleCloses(ops)
+	return t
+}
+
+// settleCloses finds the valid closes, stratum by stratum.
+func (t *settled) settleCloses(ops []*oplog.Op) {
 	closes := map[[32]byte][]*oplog.Op{} // by subject
 	for _, o := range ops {
 		if b, ok := o.Body.(closeOp); ok {
@@ -78,7 +84,7 @@ func settle(create *oplog.Op, ops []*oplog.Op, ids map[keys.UserID]*identity.Sta
 		}
 	}
 	if len(closes) == 0 {
-		return t
+		return
 	}
 	for user := range t.members {
 		t.settleIdentity(user, closes)
@@ -87,7 +93,6 @@ func settle(create *oplog.Op, ops []*oplog.Op, ids map[keys.UserID]*identity.Sta
 		t.settleRank(rank, closes)
 	}
 	t.settleSelf(closes)
-	return t
 }
 
 // settleOwner makes the one member that this version knows.

@@ -354,11 +354,13 @@ func (o *outcome) failed(err error, id keys.DeviceID, saw chan keys.DeviceID) (S
 		}
 	}
 	err = explain(err, op)
-	if fault.CodeOf(err) == fault.Untrusted || fault.CodeOf(err) == fault.Version {
+	switch fault.CodeOf(err) {
+	case fault.Untrusted, fault.Version:
 		return StageIdentity, err
-	}
-	if fault.CodeOf(err) == fault.Busy {
+	case fault.Busy:
 		return StageAdmission, err
+	case fault.Timeout:
+		return StageAnswer, because(fault.Timeout, op, "", "no answer", err)
 	}
 	return StageAnswer, err
 }

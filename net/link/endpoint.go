@@ -238,7 +238,9 @@ func (e *Endpoint) shutdown() error {
 		if c.tr != nil {
 			errs = append(errs, c.tr.Close())
 		}
-		errs = append(errs, c.conn.Close())
+		if err := c.conn.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	if !e.crew.wait(e.cfg.Timing.Shutdown) {
 		errs = append(errs, fault.New(fault.Timeout, "close the network", "", "a stream handler did not end within %v", e.cfg.Timing.Shutdown))

@@ -98,25 +98,64 @@ func (l *Link) relay(ctx context.Context, news <-chan struct{}) {
 	}
 }
 
+// pipeline is how many frames may be looked at ahead of the one that the
+// session takes next: runs are verified on more than one core.
+const pipeline = 3
+
+// receive reads frames and gives them to the session in order, until the
+// connection or the session ends.
 func (l *Link) receive(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	queue := make(chan chan Incoming, pipeline-1)
+	wg.Go(func() {
+		if err := l.accept(ctx, queue); err != nil {
+			cancel(err)
+			nudge(l.wake) // the sender says Bye and closes the connection, which unblocks the read below
+			time.AfterFunc(farewell, func() { l.conn.Close() })
+		}
+	})
+	defer close(queue)
 	r := bufio.NewReaderSize(l.conn, 64<<10)
 	for {
+		frame, err := ReadFrame(r, nil)
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			return err
+		}
+		next := make(chan Incoming, 1)
+		select {
+		case queue <- next:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if Type(frame[0]) == TypeRun {
+			wg.Go(func() { next <- l.session.Prepare(frame) })
+		} else {
+			next <- l.session.Prepare(frame)
+		}
+	}
+}
+
+// accept gives frames to the session when it is ready for them.
+func (l *Link) accept(ctx context.Context, queue <-chan chan Incoming) error {
+	for next := range queue {
 		for !l.session.Ready() {
 			select {
 			case <-l.ready:
 			case <-ctx.Done():
-				return ctx.Err()
+				return nil
 			}
 		}
-		frame, err := ReadFrame(r, nil)
-		if err != nil {
-			return err
-		}
-		if err := l.session.Receive(frame); err != nil {
+		if err := l.session.Accept(<-next); err != nil {
 			return err
 		}
 		nudge(l.wake)
 	}
+	return nil
 }
 
 func (l *Link) send(ctx context.Context) error {

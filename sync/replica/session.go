@@ -19,7 +19,6 @@
 package replica
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -163,22 +162,46 @@ func protocol(format string, args ...any) error {
 	return fault.New(fault.Protocol, "sync with the peer", "", format, args...)
 }
 
-// Receive takes one frame of the peer. An error ends the session; Next still
-// gives a Bye that tells the peer why. The frame must not change afterwards.
-func (s *Session) Receive(frame []byte) error {
+// An Incoming is a frame that was looked at as far as that goes without regard
+// to the session.
+type Incoming struct {
+	frame []byte
+	run   *group.Prepared // of a Run
+	err   error
+}
+
+// Prepare does what is most of the work of a frame, the verification of a run.
+// It is safe for concurrent use; Accept takes the results in the frames' order.
+// The frame must not change afterwards.
+func (s *Session) Prepare(frame []byte) Incoming {
+	in := Incoming{frame: frame}
 	if len(frame) < frameHead {
-		return protocol("a frame of %d bytes", len(frame))
+		in.err = protocol("a frame of %d bytes", len(frame))
+	} else if Type(frame[0]) == TypeRun {
+		in.run, in.err = s.g.Prepare(frame[frameHead:])
 	}
-	typ, body := Type(frame[0]), frame[frameHead:]
-	if typ == TypeRun {
-		return s.receiveRun(body)
+	return in
+}
+
+// Receive is Prepare and Accept in one.
+func (s *Session) Receive(frame []byte) error { return s.Accept(s.Prepare(frame)) }
+
+// Accept takes one frame of the peer, in order. An error ends the session; Next
+// still gives a Bye that tells the peer why.
+func (s *Session) Accept(in Incoming) error {
+	if in.err != nil {
+		return s.end(in.err)
 	}
+	if in.run != nil {
+		return s.acceptRun(in.run, len(in.frame))
+	}
+	typ, body := Type(in.frame[0]), in.frame[frameHead:]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return s.err
 	}
-	s.stats.BytesIn += uint64(len(frame))
+	s.stats.BytesIn += uint64(len(in.frame))
 	if err := s.receive(typ, body); err != nil {
 		s.fail(err)
 		return err
@@ -380,35 +403,27 @@ func (s *Session) note(sp *space, t group.Tip) {
 
 const maxForks = 32
 
-var errEnded = errors.New("the session has ended")
-
-// receiveRun verifies a run and hands it to the database. The verification runs
-// without the lock: it is most of the work, and the sender goes on meanwhile.
-func (s *Session) receiveRun(body []byte) error {
-	s.mu.Lock()
-	hi, ended := s.helloed, s.err
-	s.mu.Unlock()
-	if ended != nil {
-		return ended
-	}
-	if !hi {
-		return s.end(protocol("a run before Hello"))
-	}
-	p, err := s.g.Prepare(body)
-	if err != nil {
-		return s.end(err)
-	}
+// acceptRun hands a verified run to the database.
+func (s *Session) acceptRun(p *group.Prepared, bytes int) error {
 	size := p.Size()
 	s.mu.Lock()
+	switch {
+	case s.err != nil:
+		defer s.mu.Unlock()
+		return s.err
+	case !s.helloed:
+		defer s.mu.Unlock()
+		s.fail(protocol("a run before Hello"))
+		return s.err
+	}
 	s.inbound(p.Tips())
 	s.inflight += size
 	s.last = s.now()
 	s.stats.RunsIn++
 	s.stats.BatchesIn += uint64(p.Batches())
-	s.stats.BytesIn += uint64(len(body) + frameHead)
+	s.stats.BytesIn += uint64(bytes)
 	s.mu.Unlock()
-	err = s.g.SubmitRun(p, func(err error) { s.stored(p.Stream(), size, err) })
-	if err != nil {
+	if err := s.g.SubmitRun(p, func(err error) { s.stored(p.Stream(), size, err) }); err != nil {
 		return s.end(err)
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"runtime/pprof"
 	"slices"
 	"strings"
 )
@@ -55,6 +56,7 @@ func run() error {
 	rounds := flag.Int("rounds", 5, "pairs of runs for a ratio")
 	fields := flag.Int("fields", 1_000_000, "fields in the big loads")
 	scratch := flag.String("dir", "", "scratch `folder` on the disk to measure (default: the temporary folder)")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of our side and the other to this `file`")
 	flag.Parse()
 	want, err := regexp.Compile(*only)
 	if err != nil {
@@ -65,6 +67,17 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	b := &bench{dir: dir, rounds: *rounds, fields: *fields}
 	for _, m := range measures() {
 		if !want.MatchString(m.name) {

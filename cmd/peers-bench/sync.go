@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"iter"
 	"net"
 	"sync"
 	"time"
@@ -15,37 +15,84 @@ import (
 	"github.com/peers-run/peers-runtime/sync/store/storetest"
 )
 
-// inflight bounds runs that are prepared and not stored, as a session does.
-const inflight = 8
+// inflight bounds the bytes of runs that are prepared and not stored, as a
+// session does (replica's maxInflight).
+const inflight = 4 << 20
 
 // ingest verifies and stores runs, as a session that receives them would: the
 // verification of the next beside the storing of the last.
 func ingest(d *database, runs [][]byte) (time.Duration, error) {
-	slots := make(chan struct{}, inflight)
-	var wg sync.WaitGroup
 	var mu sync.Mutex
+	room := sync.NewCond(&mu)
 	var failed error
+	bytes, waiting := 0, 0
 	began := time.Now()
-	for _, wire := range runs {
-		p, err := d.Prepare(wire)
+	for p, err := range prepared(d, runs) {
 		if err != nil {
 			return 0, err
 		}
-		slots <- struct{}{}
-		wg.Add(1)
+		size := p.Size()
+		mu.Lock()
+		for bytes >= inflight {
+			room.Wait()
+		}
+		bytes += size
+		waiting++
+		mu.Unlock()
 		err = d.SubmitRun(p, func(err error) {
 			mu.Lock()
+			defer mu.Unlock()
 			failed = errors.Join(failed, err)
-			mu.Unlock()
-			<-slots
-			wg.Done()
+			bytes -= size
+			waiting--
+			room.Signal()
 		})
 		if err != nil {
 			return 0, err
 		}
 	}
-	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	for waiting > 0 {
+		room.Wait()
+	}
 	return time.Since(began), failed
+}
+
+// prepared verifies runs on both cores, in order, three ahead, as a link does.
+func prepared(d *database, runs [][]byte) iter.Seq2[*group.Prepared, error] {
+	type result struct {
+		p   *group.Prepared
+		err error
+	}
+	return func(yield func(*group.Prepared, error) bool) {
+		queue := make(chan chan result, 2)
+		done := make(chan struct{})
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer close(done)
+		wg.Go(func() {
+			defer close(queue)
+			for _, wire := range runs {
+				next := make(chan result, 1)
+				select {
+				case queue <- next:
+				case <-done:
+					return
+				}
+				wg.Go(func() {
+					p, err := d.Prepare(wire)
+					next <- result{p, err}
+				})
+			}
+		})
+		for next := range queue {
+			r := <-next
+			if !yield(r.p, r.err) {
+				return
+			}
+		}
+	}
 }
 
 func (b *bench) catchUp(name string, perBatch int, target float64) error {
@@ -384,7 +431,6 @@ func (b *bench) push3() error {
 			<-news
 		}
 		ms = append(ms, time.Since(began).Seconds()*1000)
-		time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond)
 	}
 	unsubscribe()
 	cancel()

@@ -73,8 +73,12 @@ func (p *Prepared) open(ring *control.Keyring) {
 	}
 	arena := make([]byte, 0, size)
 	p.bodies = make([]content, len(p.run.Bodies))
+	var slab record.Slab
 	for i := range p.bodies {
-		arena, p.bodies[i].err = o.Next(arena, p.chain[i], &p.bodies[i].body)
+		c := &p.bodies[i]
+		slab.Lend(&c.body)
+		arena, c.err = o.Next(arena, p.chain[i], &c.body)
+		slab.Settle(&c.body)
 	}
 }
 

@@ -58,6 +58,40 @@ type Body struct {
 	cells []Cell // backing of the ops' cells when decoded
 }
 
+// A Slab is room for the ops and cells of many bodies, so that decoding a run
+// of small batches takes few allocations. The zero Slab is ready; what was given
+// out of it stays good as long as it is referenced.
+type Slab struct {
+	ops   []Op
+	cells []Cell
+}
+
+const slabOps, slabCells = 256, 1024
+
+// Lend gives body room to decode into; Settle takes back what it did not use.
+func (s *Slab) Lend(body *Body) {
+	if len(s.ops) == cap(s.ops) {
+		s.ops = make([]Op, 0, slabOps)
+	}
+	if len(s.cells) == cap(s.cells) {
+		s.cells = make([]Cell, 0, slabCells)
+	}
+	body.Ops, body.cells = s.ops[len(s.ops):], s.cells[len(s.cells):]
+}
+
+// Settle ends what Lend began, after DecodeBody. A body that did not fit has
+// room of its own and took none.
+func (s *Slab) Settle(body *Body) {
+	if n := len(s.ops); n < cap(s.ops) && len(body.Ops) > 0 && &body.Ops[0] == &s.ops[:n+1][n] {
+		s.ops = s.ops[:n+len(body.Ops)]
+		body.Ops = body.Ops[:len(body.Ops):len(body.Ops)]
+	}
+	if n := len(s.cells); n < cap(s.cells) && len(body.cells) > 0 && &body.cells[0] == &s.cells[:n+1][n] {
+		s.cells = s.cells[:n+len(body.cells)]
+		body.cells = body.cells[:len(body.cells):len(body.cells)]
+	}
+}
+
 // Errors of DecodeBody. ErrUnknownOp makes a stream pend: a later version will
 // know. Every other error means the batch is malformed: it counts as empty, on
 // every device, for ever.

@@ -1,6 +1,7 @@
 package hostabi
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -9,8 +10,12 @@ import (
 	"github.com/peers-run/peers-runtime/internal/fault"
 )
 
-// keepLines is how many of an app's last lines a crash report shows.
-const keepLines = 50
+// What is kept of an app's last lines, for crash reports: enough for the trace of
+// a small Go program, little enough for a hundred apps.
+const (
+	keepLines = 200
+	keepBytes = 64 << 10
+)
 
 // A logbook takes an app's lines: it cuts and cleans them, drops what exceeds
 // LimitLogRate bytes a second (saying so once), and keeps the last ones.
@@ -22,8 +27,8 @@ type logbook struct {
 	tokens  int
 	at      time.Duration
 	dropped int
-	lines   [keepLines]string
-	n       int // lines ever taken
+	lines   []string // oldest first
+	bytes   int
 }
 
 func newLogbook(clock Clock, to Log) *logbook {
@@ -56,28 +61,34 @@ func (b *logbook) line(level int, text string) error {
 }
 
 func (b *logbook) put(level int, text string) {
-	b.lines[b.n%keepLines] = text
-	b.n++
+	b.lines = append(b.lines, text)
+	b.bytes += len(text)
+	drop := 0
+	for len(b.lines)-drop > keepLines || b.bytes > keepBytes {
+		b.bytes -= len(b.lines[drop])
+		drop++
+	}
+	if drop > 0 {
+		clear(b.lines[:drop]) // the array behind lives on
+		b.lines = b.lines[drop:]
+	}
 	b.to.Line(level, text)
 }
 
 func (b *logbook) last() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := make([]string, 0, keepLines)
-	for i := max(0, b.n-keepLines); i < b.n; i++ {
-		out = append(out, b.lines[i%keepLines])
-	}
-	return out
+	return slices.Clone(b.lines)
 }
 
 // clean makes control characters harmless: an app must not be able to forge
 // other lines, or speak to the terminal that shows its log.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\t' || !unicode.IsControl(r) {
-			return r
+		// Bidirectional controls reorder what is shown beside them.
+		if r != '\t' && unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '\uFFFD'
 		}
-		return '\uFFFD'
+		return r
 	}, s)
 }

@@ -14,50 +14,43 @@ import (
 	"github.com/peers-run/peers-runtime/sync/schema"
 )
 
-// A Clock stands still until it is moved. It is safe for concurrent use.
+// A Clock stands still until it is moved, or runs on from where it is moved to. It
+// is safe for concurrent use.
 type Clock struct {
-	mu   sync.Mutex // guards the fields below
-	now  time.Time
-	mono time.Duration
+	running bool // set at the start, never changed
+	start   time.Time
+
+	mu    sync.Mutex // guards moved
+	moved time.Duration
 }
 
-// NewClock makes a clock that shows 2026-01-01.
-func NewClock() *Clock {
-	return &Clock{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-}
+// NewClock makes a clock that stands at the beginning of 2026.
+func NewClock() *Clock { return &Clock{start: time.Now()} }
+
+// NewRunningClock makes a clock that starts there and runs.
+func NewRunningClock() *Clock { return &Clock{start: time.Now(), running: true} }
 
 // Now implements hostabi.Clock.
 func (c *Clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(c.Monotonic())
 }
 
 // Monotonic implements hostabi.Clock.
 func (c *Clock) Monotonic() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mono
+	if c.running {
+		return c.moved + time.Since(c.start)
+	}
+	return c.moved
 }
 
 // Advance moves both clocks.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now, c.mono = c.now.Add(d), c.mono+d
+	c.moved += d
 }
-
-// A RealClock shows the machine's time.
-type RealClock struct{ start time.Time }
-
-// NewRealClock starts the monotonic clock.
-func NewRealClock() RealClock { return RealClock{time.Now()} }
-
-// Now implements hostabi.Clock.
-func (RealClock) Now() time.Time { return time.Now() }
-
-// Monotonic implements hostabi.Clock.
-func (c RealClock) Monotonic() time.Duration { return time.Since(c.start) }
 
 // A Log keeps lines. It is safe for concurrent use.
 type Log struct {
@@ -138,8 +131,8 @@ type World struct {
 }
 
 // NewWorld makes an app with a schema that holds every capability.
-func NewWorld(s *schema.Schema) *World {
-	w := &World{Store: NewMemory(s), Clock: NewClock(), Log: &Log{}}
+func NewWorld(s *schema.Schema, clock *Clock) *World {
+	w := &World{Store: NewMemory(s), Clock: clock, Log: &Log{}}
 	w.App = hostabi.New(hostabi.Config{
 		Info: hostabi.Info{App: "test", Version: "1.0"}, Schema: s,
 		Store: w.Store, Clock: w.Clock, Random: rand.Reader, Log: w.Log,

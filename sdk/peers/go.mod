@@ -1,0 +1,3 @@
+module github.com/peers-run/peers-runtime/sdk/peers
+
+go 1.26.0

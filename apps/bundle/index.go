@@ -3,6 +3,7 @@ package bundle
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
@@ -88,6 +89,16 @@ func (x *Index) hasUI() bool {
 // Chunks lists every chunk once, in the order of first use: the manifest's
 // first, so that a bad manifest is found before the rest is fetched.
 func (x *Index) Chunks() []Chunk { return x.Missing(func(ChunkID) bool { return false }) }
+
+// Lists reports whether id is a chunk of some file.
+func (x *Index) Lists(id ChunkID) bool {
+	for i := range x.Files {
+		if slices.Contains(x.Files[i].Chunks, id) {
+			return true
+		}
+	}
+	return false
+}
 
 // Missing lists, once each and in the order of Chunks, the chunks of which have
 // says no. It asks once for each.

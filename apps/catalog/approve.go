@@ -63,7 +63,7 @@ func (c *Catalog) installLocked(b *bundle.Bundle) error {
 				"its seq %d is lower than %d, which this device has seen", b.Index.Seq, top.seq)
 		}
 		p := Pending{Hash: b.Hash, Seq: b.Index.Seq, Stage: Fetching, Signer: b.Signer, ByHand: true}
-		if err := c.fitsLocked(b, e, &p); err != nil {
+		if err := c.fitsHostLocked(b.Manifest, e, &p); err != nil {
 			return err
 		}
 		p.Stage = Waiting
@@ -153,14 +153,18 @@ func (c *Catalog) Decline(app bundle.App, hash keys.Hash) error {
 	})
 }
 
-// Reactivate goes back to the previous bundle. The one that was active becomes
-// the previous, so doing it twice changes nothing. No peer can do this.
-func (c *Catalog) Reactivate(app bundle.App) error {
+// Reactivate goes back to the previous bundle, the one of that hash; the one that
+// was active becomes the previous. If it is active already nothing changes. No
+// peer can do this.
+func (c *Catalog) Reactivate(app bundle.App, hash keys.Hash) error {
 	return c.change("go back to the previous bundle", app, func(e *Entry) error {
-		if e.Previous == nil {
-			return fault.New(fault.NotFound, "", "install the bundle you want from its file", "there is none")
+		if e.Active != nil && e.Active.Hash == hash {
+			return nil
 		}
-		b, err := c.withManifestLocked(e.Previous.Hash)
+		if e.Previous == nil || e.Previous.Hash != hash {
+			return fault.New(fault.NotFound, "", "install the bundle you want from its file", "this device does not keep it")
+		}
+		b, err := c.withManifestLocked(hash)
 		if err != nil {
 			return err
 		}

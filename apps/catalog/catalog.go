@@ -32,7 +32,7 @@
 // Each change of an app is one Put of its entry, made after everything that it
 // relies on is on the disk: log, then index, then chunks, then entry. A crash
 // between any two leaves the stage before, and Open goes on from there. Every
-// method may be repeated.
+// method may be repeated when its outcome is unknown.
 package catalog
 
 import (
@@ -425,7 +425,7 @@ func (c *Catalog) Chunk(hash keys.Hash, id bundle.ChunkID) ([]byte, error) {
 	c.mu.Lock()
 	b := c.bundles[hash]
 	c.mu.Unlock()
-	if b == nil || len(b.Index.Missing(func(other bundle.ChunkID) bool { return other != id })) == 0 {
+	if b == nil || !b.Index.Lists(id) {
 		return nil, fault.New(fault.NotFound, "find the chunk", "", "no chunk %s of bundle %s is known", id.String()[:8], hash.Short())
 	}
 	return c.chunk(hash, id)

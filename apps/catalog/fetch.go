@@ -110,21 +110,16 @@ func (c *Catalog) takeIndexLocked(app bundle.App, hash keys.Hash, b *bundle.Bund
 }
 
 // AddChunk takes a chunk of a bundle from a peer. An error is about what the peer
-// sent, or the disk: ask another. A chunk nobody waits for is refused, so a peer
-// cannot fill the disk with what was not asked for.
+// sent, or the disk: ask another. What is no longer needed is dropped without one,
+// and what never was is refused: a peer cannot fill the disk with either.
 func (c *Catalog) AddChunk(hash keys.Hash, id bundle.ChunkID, data []byte) error {
 	const op = "take in a chunk of an app"
 	defer c.tell()
 	c.collecting.RLock()
 	defer c.collecting.RUnlock()
-	c.mu.Lock()
-	size, wanted := c.missing[hash][id]
-	c.mu.Unlock()
-	if !wanted {
-		if c.cfg.Chunks.Exists(id) {
-			return nil // another peer was faster
-		}
-		return fault.New(fault.Protocol, op, "", "nobody asked for chunk %s of bundle %s", id.String()[:8], hash.Short())
+	size, err := c.wanted(hash, id)
+	if err != nil || size == 0 {
+		return fault.Wrap(err, op, "")
 	}
 	if err := (bundle.Chunk{ID: id, Size: size}).Verify(data); err != nil {
 		return fault.Wrap(err, op, "")
@@ -132,7 +127,11 @@ func (c *Catalog) AddChunk(hash keys.Hash, id bundle.ChunkID, data []byte) error
 	if err := c.cfg.Chunks.Put(id, data); err != nil {
 		return fault.Wrap(err, op, "")
 	}
-	if c.arrived(id) == 0 {
+	complete := c.arrived(id)
+	if err := c.judgeManifest(hash, id); err != nil {
+		return fault.Wrap(err, op, "")
+	}
+	if complete == 0 {
 		return nil
 	}
 	// The last of some bundle: wait for the disk before anybody waits for mu.
@@ -141,6 +140,46 @@ func (c *Catalog) AddChunk(hash keys.Hash, id bundle.ChunkID, data []byte) error
 		return fault.Wrap(err, op, "")
 	}
 	return fault.Wrap(c.goOn(), op, "")
+}
+
+// wanted gives the size of a chunk that is missing, 0 if it is not any more.
+func (c *Catalog) wanted(hash keys.Hash, id bundle.ChunkID) (size int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if size, ok := c.missing[hash][id]; ok {
+		return size, nil
+	}
+	if b := c.bundles[hash]; b != nil {
+		if b.Index.Lists(id) {
+			return 0, nil // another peer was faster
+		}
+	} else {
+		for _, e := range c.entries {
+			if e.pending(hash) != nil {
+				return 0, nil // refused or declined meanwhile
+			}
+		}
+	}
+	return 0, fault.New(fault.Protocol, "", "", "nobody asked for chunk %s of bundle %s", id.String()[:8], hash.Short())
+}
+
+// judgeManifest refuses a bundle as soon as its manifest is there and shows that
+// it cannot be activated: the rest, up to bundle.MaxTotal, need not be fetched.
+func (c *Catalog) judgeManifest(hash keys.Hash, id bundle.ChunkID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.bundles[hash]
+	if b == nil || b.Index.Manifest().ID != id {
+		return nil
+	}
+	return c.updateLocked(b.App(), func(e *Entry) error {
+		if p := e.pending(hash); p != nil && p.Stage == Fetching {
+			if _, err := c.fitsLocked(e, p); err != nil && !lost(err) {
+				c.refuseLocked(p, err)
+			}
+		}
+		return nil
+	})
 }
 
 // arrived takes a chunk off every list and counts the lists that ended with it.

@@ -168,13 +168,9 @@ func (c *Catalog) bytesMissingLocked(hash keys.Hash) (n int64) {
 
 // completeLocked judges a bundle all of whose chunks are on the disk.
 func (c *Catalog) completeLocked(e *Entry, p *Pending) {
-	b, err := c.withManifestLocked(p.Hash)
-	switch fault.CodeOf(err) {
-	case fault.NotFound, fault.Corrupt:
+	b, err := c.fitsLocked(e, p)
+	if lost(err) {
 		return // the chunk is on the list again
-	}
-	if err == nil {
-		err = c.fitsLocked(b, e, p)
 	}
 	if err != nil {
 		c.refuseLocked(p, err)
@@ -187,10 +183,24 @@ func (c *Catalog) completeLocked(e *Entry, p *Pending) {
 	}
 }
 
-// fitsLocked says whether this host can run the bundle as what it was announced.
-func (c *Catalog) fitsLocked(b *bundle.Bundle, e *Entry, p *Pending) error {
+// lost reports an error that only says that a chunk must be fetched.
+func lost(err error) bool {
+	code := fault.CodeOf(err)
+	return code == fault.NotFound || code == fault.Corrupt
+}
+
+// fitsLocked says whether this host can run a pending bundle as what it was
+// announced, and gives it with its manifest.
+func (c *Catalog) fitsLocked(e *Entry, p *Pending) (*bundle.Bundle, error) {
+	b, err := c.withManifestLocked(p.Hash)
+	if err != nil {
+		return nil, err
+	}
+	return b, c.fitsHostLocked(b.Manifest, e, p)
+}
+
+func (c *Catalog) fitsHostLocked(m *bundle.Manifest, e *Entry, p *Pending) error {
 	const hint = "update peers-runtime"
-	m := b.Manifest
 	if m.ABI.Major != c.cfg.ABI.Major || m.ABI.Minor > c.cfg.ABI.Minor {
 		return fault.New(fault.Version, "", hint, "it was written for the host ABI %s, and this is %s", m.ABI, c.cfg.ABI)
 	}

@@ -1,0 +1,516 @@
+package catalog_test
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/peers-run/peers-runtime/apps/bundle"
+	"github.com/peers-run/peers-runtime/apps/catalog"
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/record"
+)
+
+const (
+	hintNewer = "install a newer bundle"
+	hintOther = "install a bundle that another device of the publisher signed, or go back to the previous one"
+)
+
+// give hands a file to a device that serves it to others; nothing is approved.
+func give(t *testing.T, files ...[]byte) *device {
+	t.Helper()
+	d := newDevice(t)
+	for _, file := range files {
+		if _, err := d.Install(bytes.NewReader(file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// No peer can bring back an old bundle, nor slip another one under a seq.
+func TestBadInputSeq(t *testing.T) {
+	p := newPublisher(t)
+	b1, f1 := p.pack(app{seq: 1})
+	b2, f2 := p.pack(app{seq: 2})
+	b3, f3 := p.pack(app{seq: 3})
+	other3, of3 := p.pack(app{seq: 3, page: "other"})
+	d := newDevice(t)
+	d.install(f1)
+	d.install(f3)
+	d.wantState(b1, "active 3, previous 1")
+	d.fetch(give(t, f2))
+
+	d.announce(b2)
+	d.fetch(give(t, f2))
+	d.wantProblem(b2, fault.Conflict, "its seq 2 is lower than 3, which this device has seen", hintNewer)
+	d.announce(other3)
+	d.wantProblem(other3, fault.Conflict, "its seq 3 is already that of another bundle", "its publisher must raise seq in app.toml with every bundle")
+	d.wantState(b1, "active 3, previous 1, refused 2, refused 3")
+	d.announce(b1) // the previous: known, nothing to do
+	d.announce(b3)
+	d.wantState(b1, "active 3, previous 1, refused 2, refused 3")
+
+	_, err := d.Install(bytes.NewReader(f2))
+	wantFault(t, err, fault.Conflict, "cannot install the app: its seq 2 is lower than 3, which this device has seen",
+		"go back with the previous bundle, or remove the app first")
+	if _, err := d.Install(bytes.NewReader(of3)); err != nil {
+		t.Errorf("a developer's next build under the same seq: %v", err)
+	}
+	if err := d.Approve(other3.App(), other3.Hash, nil); err != nil {
+		t.Error(err)
+	}
+	if got := d.page(b1); got != "other" {
+		t.Errorf("the page is %q", got)
+	}
+
+	if err := d.Reactivate(b3.App(), b3.Hash); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.page(b1); got != "page of 3" {
+		t.Errorf("after going back the page is %q", got)
+	}
+	d.announce(other3) // what one went back from does not come by itself
+	if e := d.entry(b1); e.Active.Hash != b3.Hash || e.Previous.Hash != other3.Hash {
+		t.Errorf("state %s", d.state(b1))
+	}
+	err = d.Reactivate(b1.App(), b1.Hash)
+	wantFault(t, err, fault.NotFound, "cannot go back to the previous bundle: this device does not keep it", "install the bundle you want from its file")
+}
+
+// Removing an app does not open the door to an old bundle, but a person may
+// install what they like.
+func TestRemove(t *testing.T) {
+	p := newPublisher(t)
+	b1, f1 := p.pack(app{seq: 1, caps: []string{capDB}})
+	b2, f2 := p.pack(app{seq: 2, caps: []string{capDB}})
+	d := newDevice(t)
+	d.install(f2)
+	if err := d.Remove(b1.App()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(d.Apps()); n != 0 {
+		t.Errorf("%d apps are left", n)
+	}
+	d.announce(b1)
+	d.wantProblem(b1, fault.Conflict, "its seq 1 is lower than 2, which this device has seen", hintNewer)
+	d.announce(b2) // the same one again is a new question
+	d.fetch(give(t, f2))
+	d.wantState(b1, "refused 1, waiting 2")
+	if ask, err := d.Undecided(b2.App(), b2.Hash); err != nil || len(ask) != 1 {
+		t.Errorf("asks %v, %v: what was granted before is forgotten", ask, err)
+	}
+	if err := d.Remove(b1.App()); err != nil {
+		t.Fatal(err)
+	}
+	d.install(f1)
+	d.wantState(b1, "active 1")
+}
+
+// What an announcement claims must be what the index says.
+func TestBadInputAnnouncement(t *testing.T) {
+	p, q := newPublisher(t), newPublisher(t)
+	b, file := p.pack(app{seq: 4, caps: []string{capDB, "[[collection]]\nid = 7\nname = \"c\"\nrule = \"admin\"\n"}})
+	peer := give(t, file)
+	id, err := record.NewCollectionID(7, record.RuleAdmin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weaker, err := record.NewCollectionID(7, record.RuleWriter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := catalog.Announcement{App: b.App(), Seq: 4, Hash: b.Hash, Collections: []record.CollectionID{id}}
+	full, err := peer.Bundle(b.Hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := catalog.AnnouncementOf(full); fmt.Sprint(got) != fmt.Sprint(good) {
+		t.Errorf("AnnouncementOf gives %v, want %v", got, good)
+	}
+	for name, c := range map[string]struct {
+		spoil func(a *catalog.Announcement)
+		code  fault.Code
+		text  string
+	}{
+		"seq":       {func(a *catalog.Announcement) { a.Seq = 5 }, fault.Untrusted, fmt.Sprintf("it is %s, seq 4, and was announced as %s, seq 5", b.App(), b.App())},
+		"publisher": {func(a *catalog.Announcement) { a.App.Publisher = q.user }, fault.Untrusted, fmt.Sprintf("it is %s, seq 4, and was announced as %s, seq 4", b.App(), bundle.App{Publisher: q.user, ID: "tasks"})},
+		"id":        {func(a *catalog.Announcement) { a.App.ID = "bank" }, fault.Untrusted, fmt.Sprintf("it is %s, seq 4, and was announced as %s, seq 4", b.App(), bundle.App{Publisher: p.user, ID: "bank"})},
+		"rule":      {func(a *catalog.Announcement) { a.Collections[0] = weaker }, fault.Untrusted, "its collections are not those it was announced with"},
+		"no rules":  {func(a *catalog.Announcement) { a.Collections = nil }, fault.Untrusted, "its collections are not those it was announced with"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := good
+			a.Collections = slices.Clone(good.Collections)
+			c.spoil(&a)
+			d := newDevice(t)
+			if err := d.Announce(a); err != nil {
+				t.Fatal(err)
+			}
+			d.fetch(peer)
+			e, err := d.Entry(a.App)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p := e.Pending[0]; p.Stage != catalog.Refused || *p.Problem != (catalog.Problem{Code: c.code, Text: c.text, Hint: "install it again from its file"}) {
+				t.Errorf("%s: %+v", p.Stage, p.Problem)
+			}
+			if len(d.Wants()) != 0 {
+				t.Errorf("it still wants %v", d.Wants())
+			}
+		})
+	}
+	d := newDevice(t)
+	if err := d.Announce(good); err != nil {
+		t.Fatal(err)
+	}
+	d.fetch(peer)
+	d.wantState(b, "waiting 4")
+	for name, a := range map[string]catalog.Announcement{
+		"no hash": {App: b.App(), Seq: 1}, "no seq": {App: b.App(), Hash: b.Hash}, "huge seq": {App: b.App(), Seq: 1 << 60, Hash: b.Hash},
+		"no publisher": {App: bundle.App{ID: "tasks"}, Seq: 1, Hash: b.Hash},
+	} {
+		err := d.Announce(a)
+		wantFault(t, err, fault.Invalid, fmt.Sprintf(`cannot take note of the app: app "tasks", seq %d of the announcement are not usable`, a.Seq), "install it again from its file")
+		if t.Failed() {
+			t.Fatalf("case %q", name)
+		}
+	}
+	bad := good
+	bad.App.ID = "x\x1b[2J"
+	wantFault(t, d.Announce(bad), fault.Invalid, `cannot take note of the app: app "x\x1b[2J", seq 4 of the announcement are not usable`, "install it again from its file")
+}
+
+// What a bad peer hands over is refused to it; another peer is asked.
+func TestBadInputFromPeer(t *testing.T) {
+	p := newPublisher(t)
+	b, file := p.pack(app{seq: 1, big: 2 << 20})
+	peer := give(t, file)
+	index, sig, err := peer.Index(b.Hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice(t)
+	d.announce(b)
+	const ask = "ask another peer for it"
+	spoiled := bytes.Clone(index)
+	spoiled[len(spoiled)-1] ^= 1
+	wantFault(t, d.AddIndex(b.Hash, spoiled, sig), fault.Untrusted,
+		fmt.Sprintf("cannot take in the index of an app: the %d bytes received are not bundle %s", len(index), b.Hash.Short()), ask)
+	wantFault(t, d.AddIndex(b.Hash, index, sig[:50]), fault.Invalid,
+		"cannot take in the index of an app: cannot read the bundle: its signature is malformed: CBOR ends in the middle of an item", ask)
+	forged := bytes.Clone(sig)
+	forged[60] ^= 1
+	wantFault(t, d.AddIndex(b.Hash, index, forged), fault.Untrusted,
+		"cannot take in the index of an app: cannot read the bundle: its signature is not that of "+b.Signer.Short()+": the bundle was changed after it was signed", ask)
+	d.wantState(b, "announced 1") // nothing of this is held against the bundle
+	if err := d.AddIndex(keys.Hash(bundle.NewChunkID(nil)), nil, sig); fault.CodeOf(err) != fault.Untrusted {
+		t.Errorf("an index that hashes to something else: %v", err)
+	}
+	other, _ := p.pack(app{seq: 9})
+	oi, os := other.Raw()
+	if err := d.AddIndex(other.Hash, oi, os); err != nil || d.state(b) != "announced 1" {
+		t.Errorf("an index nobody asked for: %v, %s", err, d.state(b))
+	}
+	if err := d.AddIndex(b.Hash, index, sig); err != nil {
+		t.Fatal(err)
+	}
+	w := d.Wants()
+	if len(w) != 1 || w[0].Index || len(w[0].Chunks) != len(b.Index.Chunks()) {
+		t.Fatalf("wants %+v", w)
+	}
+	c := w[0].Chunks[0]
+	short := c.ID.String()[:8]
+	wantFault(t, d.AddChunk(b.Hash, c.ID, []byte("lies")), fault.Untrusted, fmt.Sprintf(
+		"cannot take in a chunk of an app: cannot take the chunk %s: the 4 bytes received are not the %d bytes that the bundle's index names", short, c.Size), ask)
+	junk := []byte("what nobody asked for")
+	wantFault(t, d.AddChunk(b.Hash, bundle.NewChunkID(junk), junk), fault.Protocol, fmt.Sprintf(
+		"cannot take in a chunk of an app: nobody asked for chunk %s of bundle %s", bundle.NewChunkID(junk).String()[:8], b.Hash.Short()), "")
+	if names, err := catalog.Files(d.dir); err != nil || len(names) != 0 {
+		t.Errorf("files %v, %v: a peer put something on the disk", names, err)
+	}
+	data, err := peer.Chunk(b.Hash, c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // two peers at once: the second is no error
+		if err := d.AddChunk(b.Hash, c.ID, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.fetch(peer)
+	d.wantState(b, "waiting 1")
+
+	_, err = peer.Chunk(b.Hash, bundle.NewChunkID(junk))
+	wantFault(t, err, fault.NotFound, fmt.Sprintf("cannot find the chunk: no chunk %s of bundle %s is known", bundle.NewChunkID(junk).String()[:8], b.Hash.Short()), "")
+	_, _, err = peer.Index(keys.Hash{1})
+	wantFault(t, err, fault.NotFound, "cannot find the bundle: no bundle 01000000 is known", "")
+}
+
+// A sound hash over a bad index refuses the bundle, whoever hands it over.
+func TestBadInputIndexOfPeer(t *testing.T) {
+	p := newPublisher(t)
+	index := []byte{0x86, 0x01}
+	hash := bundle.Hash(index)
+	a := catalog.Announcement{App: bundle.App{Publisher: p.user, ID: "tasks"}, Seq: 1, Hash: hash}
+	d := newDevice(t)
+	if err := d.Announce(a); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.AddIndex(hash, index, bundle.Sign(hash, p.devices[0])); err != nil {
+		t.Fatal(err)
+	}
+	e, err := d.Entry(a.App)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q := e.Pending[0]; q.Stage != catalog.Refused || q.Problem.Text != "cannot read the bundle: its index is malformed: CBOR ends in the middle of an item" {
+		t.Errorf("%s: %+v", q.Stage, q.Problem)
+	}
+}
+
+// An app that cannot run here is refused as soon as its manifest is there: the
+// rest is not fetched.
+func TestBadInputManifestOfPeer(t *testing.T) {
+	p := newPublisher(t)
+	const update = "update peers-runtime"
+	for name, c := range map[string]struct {
+		app  app
+		text string
+	}{
+		"abi minor":  {app{seq: 1, abi: "v1.1"}, "it was written for the host ABI v1.1, and this is v1.0"},
+		"abi major":  {app{seq: 2, abi: "v2.0"}, "it was written for the host ABI v2.0, and this is v1.0"},
+		"capability": {app{seq: 3, caps: []string{"[cap.fetch]\nreason = \"x\"\n"}}, "it needs the capability fetch, which this version does not have"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, file := p.pack(c.app)
+			d := newDevice(t)
+			_, err := d.Install(bytes.NewReader(file))
+			wantFault(t, err, fault.Version, "cannot install the app: "+c.text, update)
+			if n := len(d.Apps()); n != 0 {
+				t.Errorf("%d apps are left of a failed install", n)
+			}
+			d.announce(b)
+			index, sig := b.Raw()
+			if err := d.AddIndex(b.Hash, index, sig); err != nil {
+				t.Fatal(err)
+			}
+			var manifest []byte
+			keep := func(id bundle.ChunkID, data []byte) error {
+				if id == b.Index.Manifest().ID {
+					manifest = bytes.Clone(data)
+				}
+				return nil
+			}
+			if _, err := bundle.Unpack(bytes.NewReader(file), keep, bundle.ResolveLog); err != nil {
+				t.Fatal(err)
+			}
+			d.wantProblem(b, fault.Version, c.text, update) // the failed install left all chunks there
+
+			far := newDevice(t)
+			far.announce(b)
+			if err := far.AddIndex(b.Hash, index, sig); err != nil {
+				t.Fatal(err)
+			}
+			if err := far.AddChunk(b.Hash, b.Index.Manifest().ID, manifest); err != nil {
+				t.Fatal(err)
+			}
+			far.wantProblem(b, fault.Version, c.text, update)
+			if len(far.Wants()) != 0 {
+				t.Errorf("it still wants %v", far.Wants())
+			}
+			far.config = func(cfg *catalog.Config) { cfg.ABI = bundle.ABI{Major: b.Manifest.ABI.Major, Minor: 9} }
+			far.open() // a later version of this program looks again
+			far.announce(b)
+			if s := far.state(b); s != fmt.Sprintf("announced %d", c.app.seq) && s != fmt.Sprintf("fetching %d", c.app.seq) {
+				t.Errorf("state %s", s)
+			}
+		})
+	}
+}
+
+// Schemas only grow.
+func TestBadInputSchema(t *testing.T) {
+	p := newPublisher(t)
+	collection := func(kind string) []string {
+		return []string{capDB, "[[collection]]\nid = 1\nname = \"tasks\"\n[[collection.field]]\nid = 1\nname = \"due\"\ntype = \"" + kind + "\"\n"}
+	}
+	b1, f1 := p.pack(app{seq: 1, caps: collection("time")})
+	b2, f2 := p.pack(app{seq: 2, caps: collection("text")})
+	_, f3 := p.pack(app{seq: 3, caps: append(collection("time"), "[[collection.field]]\nid = 2\nname = \"done\"\ntype = \"bool\"\n")})
+	d := newDevice(t)
+	d.install(f1)
+	_, err := d.Install(bytes.NewReader(f2))
+	wantFault(t, err, fault.Conflict, `cannot install the app: cannot change the schema: collection "tasks" (1): field "due" (1, time) became "due" (1, text)`,
+		"give what is new a new number and name; what was declared once stays as it is")
+	peer := give(t, f2)
+	full, err := peer.Bundle(b2.Hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Announce(catalog.AnnouncementOf(full)); err != nil {
+		t.Fatal(err)
+	}
+	d.fetch(peer)
+	d.wantProblem(b2, fault.Conflict, `cannot change the schema: collection "tasks" (1): field "due" (1, time) became "due" (1, text)`,
+		"give what is new a new number and name; what was declared once stays as it is")
+	d.install(f3)
+	d.wantState(b1, "active 3, previous 1")
+}
+
+// A thief signs with a stolen device; the publisher revokes it and publishes
+// anew: the stolen one's bundle stops everywhere, and its high seq keeps nobody
+// out.
+func TestRevokedSigner(t *testing.T) {
+	p := newPublisher(t)
+	stolen := p.certify()
+	b1, f1 := p.pack(app{seq: 1})
+	before := slices.Clone(p.log)
+	thief, tf := p.pack(app{seq: bundle.MaxSeq, page: "evil", key: stolen})
+	thief2, tf2 := p.pack(app{seq: bundle.MaxSeq - 1, page: "evil too", key: stolen})
+	p.revoke(stolen)
+	b2, f2 := p.pack(app{seq: 2})
+	peer := give(t, tf)
+
+	infect := func(t *testing.T) *device {
+		d := newDevice(t)
+		d.install(f1)
+		if err := d.SetPolicy(b1.App(), catalog.Follow); err != nil {
+			t.Fatal(err)
+		}
+		d.announce(thief)
+		d.fetch(peer)
+		if got := d.page(b1); got != "evil" {
+			t.Fatalf("the page is %q", got)
+		}
+		d.announce(b2)
+		d.wantProblem(b2, fault.Conflict, fmt.Sprintf("its seq 2 is lower than %d, which this device has seen", uint64(bundle.MaxSeq)), hintNewer)
+		return d
+	}
+	cured := func(d *device) {
+		t.Helper()
+		d.wantState(b1, fmt.Sprintf("previous 1, stopped %d, refused 2", uint64(bundle.MaxSeq)))
+		_, err := d.Active(b1.App())
+		wantFault(t, err, fault.Untrusted, "cannot start the app: its publisher revoked the device "+stolen.ID().Short()+" that signed it", hintOther)
+		d.announce(b2)
+		d.fetch(give(t, f2))
+		d.wantState(b1, fmt.Sprintf("previous 1, stopped %d, waiting 2", uint64(bundle.MaxSeq)))
+		d.announce(thief2) // the signer is known by now
+		d.wantState(b1, fmt.Sprintf("previous 1, stopped %d, waiting 2, announced %d", uint64(bundle.MaxSeq), uint64(bundle.MaxSeq-1)))
+		index, sig := thief2.Raw()
+		if err := d.AddIndex(thief2.Hash, index, sig); err != nil {
+			t.Fatal(err)
+		}
+		d.wantProblem(thief2, fault.Untrusted, "cannot read the bundle: the device "+stolen.ID().Short()+" that signed it was revoked by its publisher, or never had the right to sign",
+			"do not install it; ask the publisher for a bundle signed by another device")
+		d.approve(b2)
+		if got := d.page(b1); got != "page of 2" {
+			t.Errorf("the page is %q", got)
+		}
+	}
+
+	t.Run("learned from a member", func(t *testing.T) {
+		d := infect(t)
+		if err := d.Learn(p.log); err != nil {
+			t.Fatal(err)
+		}
+		d.open() // and remembered
+		cured(d)
+	})
+	t.Run("learned from the next bundle", func(t *testing.T) {
+		d := infect(t)
+		// It is refused for its seq on announcement, so it comes by hand.
+		if _, err := d.Install(bytes.NewReader(f2)); err != nil {
+			t.Fatal(err)
+		}
+		d.wantState(b1, fmt.Sprintf("previous 1, stopped %d, waiting 2", uint64(bundle.MaxSeq)))
+	})
+	t.Run("learned from a refused bundle", func(t *testing.T) {
+		d := infect(t)
+		// Signed by the stolen device under the log that revokes it.
+		x, _ := b2.Raw()
+		sig := bundle.Sign(b2.Hash, stolen)
+		if err := d.Remove(b1.App()); err != nil {
+			t.Fatal(err)
+		}
+		d.install(f1)
+		d.announce(b2)
+		if err := d.AddIndex(b2.Hash, x, sig); err != nil {
+			t.Fatal(err)
+		}
+		d.wantProblem(b2, fault.Untrusted, "cannot read the bundle: the device "+stolen.ID().Short()+" that signed it was revoked by its publisher, or never had the right to sign",
+			"do not install it; ask the publisher for a bundle signed by another device")
+		if _, err := d.Install(bytes.NewReader(tf2)); fault.CodeOf(err) != fault.Untrusted {
+			t.Errorf("it did not learn of the revocation: %v", err)
+		}
+		d.announce(b2) // the signature was the peer's choice: another may have a better one
+		d.fetch(give(t, f2))
+		d.wantState(b1, "active 1, waiting 2")
+	})
+	t.Run("back to the previous", func(t *testing.T) {
+		d := infect(t)
+		if err := d.Learn(p.log); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Reactivate(b1.App(), b1.Hash); err != nil {
+			t.Fatal(err)
+		}
+		d.wantState(b1, "active 1, refused 2")
+		if got := d.page(b1); got != "page of 1" {
+			t.Errorf("the page is %q", got)
+		}
+	})
+	t.Run("signed anew by another device", func(t *testing.T) {
+		d := infect(t)
+		if err := d.Learn(p.log); err != nil {
+			t.Fatal(err)
+		}
+		index, _ := thief.Raw()
+		d.announce(thief) // the very bundle, which the publisher vouches for now
+		d.wantState(b1, fmt.Sprintf("previous 1, stopped %[1]d, refused 2, announced %[1]d", uint64(bundle.MaxSeq)))
+		if err := d.AddIndex(thief.Hash, index, bundle.Sign(thief.Hash, p.devices[0])); err != nil {
+			t.Fatal(err)
+		}
+		d.wantState(b1, fmt.Sprintf("previous 1, stopped %[1]d, refused 2, waiting %[1]d", uint64(bundle.MaxSeq)))
+	})
+	t.Run("waiting", func(t *testing.T) {
+		d := newDevice(t)
+		d.announce(thief)
+		d.fetch(peer)
+		d.wantState(b1, fmt.Sprintf("waiting %d", uint64(bundle.MaxSeq)))
+		if err := d.Learn(p.log); err != nil {
+			t.Fatal(err)
+		}
+		d.wantProblem(thief, fault.Untrusted, "its publisher revoked the device "+stolen.ID().Short()+" that signed it", hintOther)
+		err := d.Approve(thief.App(), thief.Hash, nil)
+		wantFault(t, err, fault.Untrusted, "cannot approve the app: its publisher revoked the device "+stolen.ID().Short()+" that signed it", hintOther)
+	})
+	t.Run("an older log takes nothing back", func(t *testing.T) {
+		d := infect(t)
+		for _, log := range [][][]byte{p.log, before, p.log[:1]} {
+			if err := d.Learn(log); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cured(d)
+	})
+	t.Run("nobody else can revoke", func(t *testing.T) {
+		d := infect(t)
+		q := newPublisher(t)
+		if err := d.Learn(append([][]byte{q.log[0]}, p.log[1:]...)); err != nil {
+			t.Errorf("a stranger's log is none of our business: %v", err)
+		}
+		spoiled := slices.Clone(p.log)
+		spoiled[len(spoiled)-1] = bytes.Clone(spoiled[len(spoiled)-1])
+		spoiled[len(spoiled)-1][40] ^= 1
+		if err := d.Learn(spoiled); err == nil || !strings.HasPrefix(err.Error(), "cannot take in the identity log: ") || fault.HintOf(err) == "" {
+			t.Errorf("a spoiled log: %v", err)
+		}
+		if got := d.page(b1); got != "evil" {
+			t.Errorf("the page is %q: somebody else's word was taken", got)
+		}
+	})
+}

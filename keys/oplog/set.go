@@ -81,7 +81,7 @@ func (s *Set) AddOp(o *Op) (Outcome, error) {
 		return out, nil
 	}
 	if len(o.Parents) == 0 && o.Hash != s.root {
-		return out, fault.New(fault.Conflict, "add the op", "", "op %s begins another log than %s", o.Hash.Short(), s.root.Short())
+		return out, fault.New(fault.Conflict, "add the op", "the peer mixed up two groups or users", "op %s begins another log than %s", o.Hash.Short(), s.root.Short())
 	}
 	// Outside the lock: a signature takes longer than all else.
 	if !o.Verify(s.domain) {

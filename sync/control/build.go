@@ -81,6 +81,10 @@ func (k *Keyring) NewEpoch() ([]byte, error) {
 	if err := s.allowed(k.kp, op, RoleWriter, identity.Power.HoldsKeys); err != nil {
 		return nil, err
 	}
+	if !k.Holds(keys.Hash(s.group)) {
+		// It would cut off from history whoever has only its epoch.
+		return nil, fault.New(fault.NotFound, op, "wait until this device has synced", "this device has no key of the group yet")
+	}
 	var to []identity.Public
 	for _, r := range s.Recipients() {
 		to = append(to, r.Public)

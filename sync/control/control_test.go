@@ -2,7 +2,9 @@ package control
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,7 +44,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -485,5 +487,46 @@ func TestUnknownAndMalformed(t *testing.T) {
 	}
 	if p := w.state().Keyring(w.first).Problems(); len(p) != 0 {
 		t.Errorf("problems: %+v", p)
+	}
+}
+
+// TestBadInput says what somebody reads when a peer sends no control op.
+func TestBadInput(t *testing.T) {
+	w := newWorld(t)
+	good, _, err := signOp(w.first, appRemoved{Namespace: record.NamespaceID{1}}, w.log.control.Parents(), nil)
+	must(t, err)
+	other := newWorld(t)
+	flipped := bytes.Clone(good)
+	flipped[len(flipped)-1] ^= 1
+	huge, _, err := oplog.Sign(w.first, keys.DomainControlOp, oplog.Draft{Kind: 99, Parents: w.log.control.Parents(), Clear: make([]byte, oplog.MaxSize-200)})
+	must(t, err)
+	for name, c := range map[string]struct {
+		raw     []byte
+		code    fault.Code
+		message string
+		hint    string
+	}{
+		"empty":             {nil, fault.Invalid, "cannot read the op: it is not [content, signature]", "no version"},
+		"wrong":             {[]byte("GET / HTTP/1.1\r\n"), fault.Invalid, "cannot read the op: it is not [content, signature]", "no version"},
+		"truncated":         {good[:len(good)-10], fault.Invalid, "cannot read the op: CBOR ends in the middle of an item", "no version"},
+		"trailing":          {append(bytes.Clone(good), 0), fault.Invalid, "cannot read the op: bytes follow the CBOR item", "no version"},
+		"oversized":         {append(huge, make([]byte, 300)...), fault.TooBig, "of at most 262144", "no version"},
+		"deep nesting":      {bytes.Repeat([]byte{0x82}, 100000), fault.Invalid, "cannot read the op: its content is not an array of 6", "no version"},
+		"array bomb":        {[]byte{0x82, 0x86, 1, 1, 0x9b, 0, 0, 0, 1, 0, 0, 0, 0}, fault.Invalid, "cannot read the op", "no version"},
+		"wrong signature":   {flipped, fault.Untrusted, "the signature of op", "broken or hostile"},
+		"another group's":   {other.raws[0].Bytes, fault.Conflict, "begins another log than " + w.root().Short(), "mixed up"},
+		"an identity op":    {w.raws[1].Bytes, fault.Conflict, "begins another log", "mixed up"},
+		"signed for a user": {w.raws[len(w.raws)-1].Bytes, fault.Conflict, "begins another log", "mixed up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := w.log.Heads()
+			added, err := w.log.AddControl(c.raw)
+			if fault.CodeOf(err) != c.code || !strings.Contains(fmt.Sprint(err), c.message) || !strings.Contains(fault.HintOf(err), c.hint) || len(added) != 0 {
+				t.Errorf("%v (%v; hint %q)", err, fault.CodeOf(err), fault.HintOf(err))
+			}
+			if !w.log.Heads().Equal(before) || w.log.Waiting() != 0 {
+				t.Error("the log changed")
+			}
+		})
 	}
 }

@@ -201,13 +201,17 @@ func TestKeysThatDoNotFit(t *testing.T) {
 		t.Errorf("problems: %+v", p)
 	}
 	w.wantEpochs("the first", w.first, []keys.Hash{w.root(), bad})
-	if p := w.keyring(w.first).Problems(); len(p) != 1 || p[0].Op != bad {
+	before := w.keyring(w.first)
+	if p := before.Problems(); len(p) != 1 || p[0].Op != bad {
 		t.Errorf("problems: %+v", p)
 	}
 	// Rubbish sealed to the phone.
 	garbled := w.op(w.first, sealOp{Epoch: bad, sealed: sealed{Recipient: phone.ID(), Key: make([]byte, keySize)}})
 	if p := w.keyring(phone).Problems(); len(p) != 2 || !slices.ContainsFunc(p, func(p Problem) bool { return p.Op == garbled }) {
 		t.Errorf("problems: %+v", p)
+	}
+	if p := before.For(w.state()).Problems(); len(p) != 1 || p[0].Op != bad {
+		t.Errorf("a later keyring's problems: %+v", p)
 	}
 	// Somebody who has the key seals it to the phone; the first epoch's key is
 	// not in there, so a newcomer is given that too.
@@ -247,6 +251,9 @@ func TestVoidEpochs(t *testing.T) {
 		}
 	}
 	phone := w.device(w.first, identity.PowerFull)
+	if _, err := w.keyring(phone).NewEpoch(); fault.CodeOf(err) != fault.NotFound || fault.HintOf(err) == "" {
+		t.Errorf("a device without a key rotates: %v", err)
+	}
 	at := w.log.control.Heads()
 	e, key := w.epoch(w.first, []*keys.KeyPair{w.first, w.recovery}, at...)
 	seal, err := keys.Seal(phone.SealKey(), []byte(purposeEpochKey), keysBytes(key.Reveal()))

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -38,6 +39,7 @@ type Keyring struct {
 	state *State
 	kp    *keys.KeyPair
 	keys  map[keys.Hash]keys.Secret // per epoch
+	leads map[keys.Hash][]keys.Hash // epoch → those whose keys its wraps gave
 	tips  []*oplog.Op               // the latest first: epochs with a key that no other's wraps lead to
 
 	// mu guards the caches below.
@@ -62,22 +64,32 @@ type opened struct {
 // that those epochs wrap. Void epochs too: what was sealed under them must be read.
 func (s *State) Keyring(kp *keys.KeyPair) *Keyring { return newKeyring(s, kp, nil) }
 
-// For is the Keyring of the same holder for a later State; it opens only what is
-// new.
+// For is the Keyring of the same holder for a later State of the same group; it
+// opens only what is new.
 func (k *Keyring) For(s *State) *Keyring {
-	if s == k.state {
+	if s == k.state || s.group != k.state.group {
 		return k
 	}
-	return newKeyring(s, k.kp, k.keys)
+	return newKeyring(s, k.kp, k)
 }
 
-func newKeyring(s *State, kp *keys.KeyPair, known map[keys.Hash]keys.Secret) *Keyring {
+func newKeyring(s *State, kp *keys.KeyPair, old *Keyring) *Keyring {
 	k := &Keyring{
 		state: s, kp: kp,
 		keys:     make(map[keys.Hash]keys.Secret, len(s.epochs)),
+		leads:    make(map[keys.Hash][]keys.Hash, len(s.epochs)),
 		batch:    map[batchKey]keys.Secret{},
 		installs: map[keys.Hash]opened{},
 		problems: map[keys.Hash]Problem{},
+	}
+	if old != nil {
+		old.mu.Lock()
+		maps.Copy(k.batch, old.batch)
+		maps.Copy(k.installs, old.installs)
+		maps.Copy(k.problems, old.problems)
+		old.mu.Unlock()
+		maps.Copy(k.keys, old.keys)
+		maps.Copy(k.leads, old.leads)
 	}
 	direct := map[keys.Hash][]*oplog.Op{} // epoch → seals to kp
 	for _, o := range s.seals {
@@ -87,13 +99,10 @@ func newKeyring(s *State, kp *keys.KeyPair, known map[keys.Hash]keys.Secret) *Ke
 	}
 	// The latest first: a key found in a later epoch's wraps saves opening an HPKE
 	// ciphertext, which costs a hundred times as much.
-	covered := map[keys.Hash]bool{}
+	covered := make(map[keys.Hash]bool, len(s.epochs))
 	for _, o := range slices.Backward(s.epochs) {
 		e, _ := epochOf(o)
 		key, ok := k.keys[o.Hash]
-		if !ok {
-			key, ok = known[o.Hash]
-		}
 		if !ok {
 			key, ok = k.openEpoch(o, e, direct[o.Hash])
 		}
@@ -104,7 +113,14 @@ func newKeyring(s *State, kp *keys.KeyPair, known map[keys.Hash]keys.Secret) *Ke
 		if !covered[o.Hash] {
 			k.tips = append(k.tips, o)
 		}
-		k.unwrap(o, e, key, covered)
+		leads, ok := k.leads[o.Hash]
+		if !ok && len(e.Wraps) > 0 {
+			leads = k.unwrap(o, e, key)
+			k.leads[o.Hash] = leads
+		}
+		for _, prior := range leads {
+			covered[prior] = true
+		}
 	}
 	slices.SortFunc(k.tips, func(a, b *oplog.Op) int { return b.Compare(a) })
 	return k
@@ -146,27 +162,27 @@ func (k *Keyring) fitting(from *oplog.Op, e epoch, key []byte) (keys.Secret, boo
 	return keys.SecretFrom([32]byte(key)), true
 }
 
-// unwrap takes the earlier epochs' keys out of o, and notes which it leads to.
-func (k *Keyring) unwrap(o *oplog.Op, e epoch, key keys.Secret, covered map[keys.Hash]bool) {
-	if len(e.Wraps) == 0 {
-		return
-	}
+// unwrap takes the earlier epochs' keys out of o, and lists those it gave.
+func (k *Keyring) unwrap(o *oplog.Op, e epoch, key keys.Secret) []keys.Hash {
+	var leads []keys.Hash
 	aead := newAEAD(derive(key, purposeWrap, nil))
 	for _, w := range e.Wraps {
 		prior, ok := k.state.epochBefore(w.Epoch, o)
 		if !ok {
 			continue
 		}
-		plain, err := aead.Open(nil, w.Wrapped[:chacha20poly1305.NonceSizeX], w.Wrapped[chacha20poly1305.NonceSizeX:], w.Epoch[:])
+		const n = chacha20poly1305.NonceSizeX
+		plain, err := aead.Open(nil, w.Wrapped[:n], w.Wrapped[n:], w.Epoch[:])
 		if err != nil || len(plain) != 32 {
 			k.problem(o, "an earlier epoch's key wrapped in it does not open")
 			continue
 		}
 		if secret, ok := k.fitting(o, prior, plain); ok {
 			k.keys[w.Epoch] = secret
-			covered[w.Epoch] = true
+			leads = append(leads, w.Epoch)
 		}
 	}
+	return leads
 }
 
 func (k *Keyring) problem(o *oplog.Op, reason string) {

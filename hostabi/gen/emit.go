@@ -44,13 +44,27 @@ func (s *spec) goConstants(w *writer) {
 			w.line("\tFn%s%s uint16 = %d // %s.%s", camel(m.Name), camel(f.Name), f.Number, m.Name, f.Name)
 		}
 	}
-	w.line(")\n\n// Keys of structures.\nconst (")
+	w.line(")\n")
+	s.goKeys(w)
+}
+
+func (s *spec) goKeys(w *writer) {
+	w.line("// Keys of structures.\nconst (")
 	for _, t := range s.Struct {
 		for _, f := range t.Fields {
 			w.line("\tkey%s%s = %d", camel(t.Name), camel(f.Name), f.Key)
 		}
 	}
 	w.line(")\n")
+}
+
+// peerstestKeys writes sdk/peers/peerstest/abi_gen.go.
+func peerstestKeys(s *spec) ([]byte, error) {
+	var w writer
+	w.WriteString(notice)
+	w.line("//go:build !wasip1\n\npackage peerstest\n")
+	s.goKeys(&w)
+	return w.gofmt()
 }
 
 // hostTable writes hostabi/abi_gen.go.

@@ -53,6 +53,7 @@ func outputs(root string) ([]output, error) {
 		{"sdk/peers/abi_gen.go", sdkConstants},
 		{"sdk/peers/abi_gen_wasip1.go", sdkStubs},
 		{"sdk/peers/abi_gen_native.go", sdkNative},
+		{"sdk/peers/peerstest/abi_gen.go", peerstestKeys},
 		{"sdk/page/abi.gen.js", pageConstants},
 		{referencePath, func(s *spec) ([]byte, error) { return reference(s, page) }},
 	} {

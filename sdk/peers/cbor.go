@@ -148,6 +148,9 @@ func (e *Encoder) Ref(id ID) {
 	e.Bytes(id[:])
 }
 
+// Value appends an item that is encoded already.
+func (e *Encoder) Value(v []byte) { e.b = append(e.b, v...) }
+
 // A Decoder takes CBOR items off a buffer. After the first error everything is
 // zero; look at Err at the end.
 type Decoder struct {
@@ -405,6 +408,16 @@ func (d *Decoder) Skip() {
 		d.fail("it ends too early")
 	}
 	d.depth--
+}
+
+// Value takes one item as it is encoded; it aliases the buffer.
+func (d *Decoder) Value() Value {
+	from := d.b
+	d.Skip()
+	if d.err != nil {
+		return nil
+	}
+	return Value(from[: len(from)-len(d.b) : len(from)-len(d.b)])
 }
 
 // structure reads a map with integer keys. field takes the item of a key off and

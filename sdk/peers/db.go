@@ -210,7 +210,7 @@ func (q *Query) encode(c CollectionID) []byte {
 		add(queryEqual, encoded(func(e *Encoder) {
 			e.Array(len(q.Equal))
 			for _, v := range q.Equal {
-				e.b = append(e.b, v...)
+				e.Value(v)
 			}
 		}))
 	}

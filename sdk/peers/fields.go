@@ -164,7 +164,7 @@ func (f *Fields) Value(n int, v *Value) {
 		if len(*v) == 0 {
 			e.Null()
 		} else {
-			e.b = append(e.b, *v...)
+			e.Value(*v)
 		}
 	}, func(d *Decoder) { *v = append(Value{}, d.b...); d.b = nil }, func() { *v = nil })
 }
@@ -209,7 +209,7 @@ func encodeCells(cells []cell) []byte {
 	e.Map(len(cells))
 	for _, c := range cells {
 		e.Uint(uint64(c.field))
-		e.b = append(e.b, c.value...)
+		e.Value(c.value)
 	}
 	return e.b
 }
@@ -219,9 +219,7 @@ func (d *Decoder) cells() []cell {
 	n := d.Map()
 	out := make([]cell, 0, n)
 	for range n {
-		field := d.Uint()
-		from := d.b
-		d.Skip()
+		field, value := d.Uint(), d.Value()
 		if d.err != nil {
 			return nil
 		}
@@ -229,7 +227,7 @@ func (d *Decoder) cells() []cell {
 			d.fail("fields do not ascend from 1 to 255")
 			return nil
 		}
-		out = append(out, cell{int(field), Value(from[:len(from)-len(d.b)])})
+		out = append(out, cell{int(field), value})
 	}
 	return out
 }

@@ -16,5 +16,9 @@ func Deliver(app App, host Host, kind EventKind, id int64, size int32) int32 {
 	return dispatch(&app, sys{host}, kind, id, size)
 }
 
+// Within runs f with an Event of a Host: what the host's side does in tests as
+// somebody other than the app.
+func Within(host Host, f func(*Event) error) error { return f(&Event{sys: sys{host}}) }
+
 // Registered is the App that Main declared.
 func Registered() App { return registered }

@@ -299,7 +299,7 @@ func (d *Decoder) Null() bool {
 	return false
 }
 
-// Float reads a float, or an integer as one.
+// Float reads a finite float, or an integer as one.
 func (d *Decoder) Float() float64 {
 	if m := d.next(); m == majorUint || m == majorNint {
 		return float64(d.Int())
@@ -311,15 +311,20 @@ func (d *Decoder) Float() float64 {
 	n := 2 << (d.b[0] - 0xf9)
 	d.b = d.b[1:]
 	raw := d.take(uint64(n))
+	v := 0.0
 	switch len(raw) {
 	case 2:
-		return fromHalf(binary.BigEndian.Uint16(raw))
+		v = fromHalf(binary.BigEndian.Uint16(raw))
 	case 4:
-		return float64(math.Float32frombits(binary.BigEndian.Uint32(raw)))
+		v = float64(math.Float32frombits(binary.BigEndian.Uint32(raw)))
 	case 8:
-		return math.Float64frombits(binary.BigEndian.Uint64(raw))
+		v = math.Float64frombits(binary.BigEndian.Uint64(raw))
 	}
-	return 0
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		d.fail("a float is not finite")
+		return 0
+	}
+	return v
 }
 
 func fromHalf(h uint16) float64 {

@@ -106,7 +106,7 @@ func (f *folder) slow(dst, text []byte, r rune) ([]byte, []byte) {
 		return appendJamo(dst, r-hangulFirst), text[n:]
 	}
 	p := norm.NFKD.Properties(text)
-	if p.CCC() != 0 || n < len(text) && text[n] >= utf8.RuneSelf && norm.NFKD.Properties(text[n:]).CCC() != 0 {
+	if n < len(text) && text[n] >= utf8.RuneSelf && norm.NFKD.Properties(text[n:]).CCC() != 0 {
 		// Marks follow that may have to change places: the general way.
 		n = max(norm.NFKD.NextBoundary(text, true), n)
 		f.buf = norm.NFKD.Append(f.buf[:0], text[:n]...)

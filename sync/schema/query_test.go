@@ -69,6 +69,9 @@ func (m *memory) set(c record.CollectionID, id record.ID, s *record.State) {
 }
 
 func (m *memory) Scan(lo, hi []byte, descending bool, yield func(key []byte) bool) {
+	if bytes.Compare(lo, hi) >= 0 {
+		panic("an empty range is scanned")
+	}
 	i, _ := slices.BinarySearch(m.keys, string(lo))
 	j, _ := slices.BinarySearch(m.keys, string(hi))
 	found := slices.Clone(m.keys[i:max(i, j)])
@@ -638,6 +641,42 @@ func TestRarestWordLeads(t *testing.T) {
 	}
 	if n, more, err := p.Count(m, 0); n != 3000 || more || err != nil || m.loads != 0 {
 		t.Errorf("counting one word: %d, %v, %v with %d loads", n, more, err, m.loads)
+	}
+}
+
+// Descending is ascending backwards, on every index.
+func TestDescendingIsReverse(t *testing.T) {
+	s := things()
+	rapid.Check(t, func(t *rapid.T) {
+		m := newMemory(s)
+		for n := range rapid.IntRange(0, 20).Draw(t, "records") {
+			m.set(4, testID(n), someState(t))
+		}
+		q := someQuery(t, s)
+		up, down := q, q
+		up.Descending, down.Descending = false, true
+		a, b := pages(t, m, s, up), pages(t, m, s, down)
+		slices.Reverse(b)
+		if fmt.Sprint(a) != fmt.Sprint(b) {
+			t.Fatalf("%+v: ascending %v, descending backwards %v", q, a, b)
+		}
+	})
+}
+
+// Characters that belong together are found together only, and not from the end
+// of one field to the beginning of the next.
+func TestRunsStandTogether(t *testing.T) {
+	s := things()
+	m := newMemory(s)
+	for n, texts := range [][]string{{"東京都", "", ""}, {"京東", "", ""}, {"東", "", "京"}, {"東 京", "", ""}, {"x", "", "の東京"}} {
+		m.set(4, testID(n), textState(texts...))
+	}
+	rows := pages(t, m, s, Query{Collection: 4, Index: 4, Words: "東京"})
+	if diff := cmp.Diff([]record.ID{testID(0), testID(4)}, idsOf(rows)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if rows = pages(t, m, s, Query{Collection: 4, Index: 4, Words: "東 京"}); len(rows) != 5 {
+		t.Errorf("apart they are in %d records, want 5", len(rows))
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 // A Source is a namespace as one database transaction sees it: its index keys
 // and its records.
 type Source interface {
-	// Scan yields the keys in [lo, hi), ascending or descending, until yield
-	// returns false. A key is good until yield returns. Keys of index 0 are
+	// Scan yields the keys in [lo, hi), which is not empty, ascending or
+	// descending, until yield returns false. A key is good until yield returns. Keys of index 0 are
 	// those of the collection's records, whether visible or not.
 	Scan(lo, hi []byte, descending bool, yield func(key []byte) bool)
 
@@ -219,11 +219,12 @@ func (r *run) holds(middle []byte) bool {
 	words := r.words.collect(r.plan.index.Fields, &r.state)
 	r.work -= len(r.words.text) / workText
 	for i, t := range r.plan.terms {
-		word, ok := t.in(words, r.plan.descending)
+		word, ok := t.in(words)
 		if !ok {
 			return false
 		}
-		// A record that several words of a prefix find comes once: by the first.
+		// A record that several words of a prefix find comes once, by the first
+		// of them: a rule that needs no memory of earlier pages.
 		if i == r.term && !bytes.Equal(word, middle[:max(0, len(middle)-1)]) {
 			return false
 		}

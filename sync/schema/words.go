@@ -221,23 +221,16 @@ type term struct {
 	prefix bool // the last word, while it may still be typed
 }
 
-// in finds the first word in sorted words that the term matches, or the last.
-func (t term) in(words [][]byte, last bool) ([]byte, bool) {
-	lo, found := slices.BinarySearchFunc(words, t.word, bytes.Compare)
-	if !t.prefix {
-		return t.word, found
+// in finds the first of sorted words that the term matches.
+func (t term) in(words [][]byte) ([]byte, bool) {
+	i, found := slices.BinarySearchFunc(words, t.word, bytes.Compare)
+	if t.prefix {
+		found = i < len(words) && bytes.HasPrefix(words[i], t.word)
 	}
-	hi := lo
-	for hi < len(words) && bytes.HasPrefix(words[hi], t.word) {
-		hi++
-	}
-	switch {
-	case hi == lo:
+	if !found {
 		return nil, false
-	case last:
-		return words[hi-1], true
 	}
-	return words[lo], true
+	return words[i], true
 }
 
 // maxTerms is how many words of a query count.

@@ -99,6 +99,10 @@ func TestWordLimits(t *testing.T) {
 	if got := wordsOf(b.String(), "last"); slices.Contains(got, "last") {
 		t.Error("a word beyond the limit counts")
 	}
+	all := strings.Split(strings.TrimSpace(b.String()), " ")
+	if got := wordsOf(strings.Join(all[:2*(MaxWords-2)], " ") + " l'aquila's"); len(got) != MaxWords {
+		t.Errorf("%d words when the last has several parts", len(got))
+	}
 	long := strings.Repeat("é", 100)
 	if got := wordsOf(long + "x " + long + "y"); !slices.Equal(got, []string{strings.Repeat("e", MaxWord)}) {
 		t.Errorf("%q", got)

@@ -1,8 +1,12 @@
 package store_test
 
 import (
+	"errors"
+	"path/filepath"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/peers-run/peers-runtime/sync/store"
 	"github.com/peers-run/peers-runtime/sync/store/storetest"
@@ -92,3 +96,74 @@ func benchCommits(b *testing.B, writers, plain, coalesced int) {
 func BenchmarkCommit1(b *testing.B)  { benchCommits(b, 1, 100, 100) }
 func BenchmarkCommit8(b *testing.B)  { benchCommits(b, 8, 100, 400) }
 func BenchmarkCommit64(b *testing.B) { benchCommits(b, 64, 128, 2000) }
+
+// BenchmarkGet: a View with one Get against the same on bare bbolt.
+func BenchmarkGet(b *testing.B) {
+	const fields = 100_000
+	db := open(b)
+	if _, err := storetest.Load(db, fields, 10_000); err != nil {
+		b.Fatal(err)
+	}
+	keys := storetest.Keys(fields)
+	var bare, ours time.Duration
+	for b.Loop() {
+		err := storetest.WithBare(db, func(bolt *bbolt.DB) error {
+			began := time.Now()
+			for _, k := range keys {
+				err := bolt.View(func(tx *bbolt.Tx) error {
+					if tx.Bucket([]byte("b")).Get(k) == nil {
+						return errors.New("absent")
+					}
+					return nil
+				})
+				if err != nil {
+					return err
+				}
+			}
+			bare += time.Since(began)
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		for _, k := range keys {
+			err := db.View(func(tx store.Tx) error {
+				if tx.Bucket("b").Get(k) == nil {
+					return errors.New("absent")
+				}
+				return nil
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		ours += time.Since(began)
+	}
+	n := float64(b.N * len(keys))
+	b.ReportMetric(float64(bare.Nanoseconds())/n, "bare-ns")
+	b.ReportMetric(float64(ours.Nanoseconds())/n, "store-ns")
+	b.ReportMetric(float64(bare)/float64(ours), "x")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkCheck: bytes per second of a check of 1M fields in the page cache.
+func BenchmarkCheck(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "db")
+	db, err := store.Open(path, options)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := storetest.Load(db, 1_000_000, 10_000); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(db.Stats().UsedBytes)
+	if err := db.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := store.Check(path); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -67,9 +67,9 @@ func pages(t testing.TB, b []byte) *pageFile {
 
 func problems(b []byte) error { return errors.Join(checkPages(bytes.NewReader(b), int64(len(b)))...) }
 
-// seal makes the checksum of both meta pages right again, so that a test can
+// checksums makes those of both meta pages right again, so that a test can
 // reach what lies behind it.
-func seal(b []byte) []byte {
+func checksums(b []byte) []byte {
 	for _, at := range []int{0, 1 << 10} {
 		if len(b) >= at+pageHeader+metaSize {
 			sum := fnv.New64a()
@@ -204,7 +204,7 @@ func FuzzCheck(f *testing.F) {
 				b[(int(in[0])|int(in[1])<<8|int(in[2])<<16)%len(b)] = in[3]
 			}
 		}
-		b = seal(b)
+		b = checksums(b)
 		if problems(b) != nil {
 			return
 		}

@@ -136,6 +136,7 @@ func (w *Writer) transact(l *lane) {
 		w.split(l, applied, failed, err)
 	}
 	w.release(l)
+	clear(w.spans) // what is done must not stay in memory until the next transaction
 }
 
 // settle reports what the transaction did, in the order of the queue.

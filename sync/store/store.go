@@ -7,7 +7,8 @@
 // A [DB] holds named buckets; a bucket maps keys (1 to [MaxKey] bytes) to
 // values (0 to [MaxValue] bytes), ordered by key bytes. There is one writer at
 // a time and any number of readers. A reader sees the last commit before it
-// began and nothing after it.
+// began and nothing after it; what it sees is durable, so that it may be told
+// to others.
 //
 // An Update that returns nil is on the disk: its pages were written and
 // synced, then the meta page that names them was written and synced, so that

@@ -384,6 +384,21 @@ func TestWriterLanes(t *testing.T) {
 	}
 }
 
+// TestWriterBulkHasTurns: jobs without end do not keep a bulk from its turn.
+func TestWriterBulkHasTurns(t *testing.T) {
+	db, s := storetest.NewMem(), &story{}
+	w := store.NewWriter(db, store.WriterConfig{MaxPieces: 1})
+	if err := w.SubmitBulk(bulk{name: "x", pieces: 9, s: s}); err != nil {
+		t.Fatal(err)
+	}
+	submit(t, w, job{"first", nil, s})
+	for i := range 4 {
+		submit(t, w, job{fmt.Sprint(i), nil, s})
+		w.Step()
+	}
+	s.expect(t, "apply first", "after first: <nil>", "after x 1: <nil>", "apply 0", "after 0: <nil>", "after x 2: <nil>")
+}
+
 // growing reports whether chunks at least grow by half until they are near 100.
 func growing(chunks []int) bool {
 	for i := 1; i < len(chunks); i++ {

@@ -194,3 +194,16 @@ func BareSize(dir string, fields, perTx int) (bytes int64, err error) {
 	})
 	return bytes, err
 }
+
+// Keys are the keys of a load in an order that jumps about.
+func Keys(fields int) [][]byte {
+	keys := make([][]byte, fields)
+	for i := range keys {
+		keys[i], _ = fieldAt(i * 7919 % fields)
+	}
+	return keys
+}
+
+// WithBare runs f on the bbolt database under db, for the bare side of a
+// comparison.
+func WithBare(db *store.Bolt, f func(*bbolt.DB) error) error { return f(*private[*bbolt.DB](db, "db")) }

@@ -30,10 +30,11 @@ import (
 // its own in package store.
 type Recorder struct {
 	// Set by Record, never changed.
-	db    *bbolt.DB
-	file  *os.File
-	write func(b []byte, off int64) (int, error) // bbolt's own
-	base  []byte                                 // the file when recording began, all of it durable
+	db     *bbolt.DB
+	file   *os.File
+	write  func(b []byte, off int64) (int, error) // bbolt's own
+	base   []byte                                 // the file when recording began, all of it durable
+	unsafe bool                                   // the database was opened with NoSync
 
 	// mu guards the rest.
 	mu      sync.Mutex
@@ -80,7 +81,7 @@ func Record(db *store.Bolt) (*Recorder, error) {
 	if r.base, err = os.ReadFile(db.Path()); err != nil {
 		return nil, err
 	}
-	r.size = int64(len(r.base))
+	r.size, r.unsafe = int64(len(r.base)), r.db.NoSync
 	r.write = *at
 	*at = r.writeAt
 	return r, nil
@@ -147,7 +148,7 @@ func (r *Recorder) writeAt(b []byte, off int64) (int, error) {
 	if meta && !r.db.NoSync {
 		r.events = append(r.events, event{sync: true})
 	}
-	r.db.NoSync = r.skip == DataSync && !meta || r.skip == MetaSync && meta
+	r.db.NoSync = r.unsafe || r.skip == DataSync && !meta || r.skip == MetaSync && meta
 	some, fails := r.fail[r.writes]
 	r.writes++
 	if fails {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,8 +87,8 @@ func (h *Host) Write(path, value string) {
 	}
 }
 
-// Cable joins two hosts by a cable with an interface at each end, up and
-// without IPv4 addresses. Interface names are at most 15 characters.
+// Cable joins two hosts by a cable with an interface at each end, up and with
+// a link-local IPv6 address only. Interface names are at most 15 characters.
 func (l *Lab) Cable(a *Host, devA string, b *Host, devB string) {
 	l.t.Helper()
 	l.links++
@@ -98,14 +99,33 @@ func (l *Lab) Cable(a *Host, devA string, b *Host, devB string) {
 		"peer", "name", devB, "index", fmt.Sprint(base+1), "netns", b.ns)
 	a.IP("link", "set", devA, "up")
 	b.IP("link", "set", devB, "up")
+	a.await(devA)
+	b.await(devB)
+}
+
+// await waits until an interface has its link-local address, which it gets when
+// the kernel has seen the cable at both ends.
+func (h *Host) await(dev string) {
+	h.lab.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range 2000 {
+		out, err := exec.Command("ip", "-n", h.ns, "-6", "addr", "show", "dev", dev, "scope", "link").Output()
+		if err == nil && strings.Contains(string(out), "inet6 fe80:") {
+			return
+		}
+		<-tick.C
+	}
+	h.lab.t.Fatalf("%s has no link-local address", dev)
 }
 
 // Do runs f on the host: sockets it opens belong there for good. Goroutines it
-// starts do not run there.
+// starts do not run there. f may fail the test.
 func (h *Host) Do(f func()) {
 	h.lab.t.Helper()
 	errs := make(chan error, 1)
 	go func() {
+		defer close(errs) // also if f ends the goroutine
 		// Not unlocked: the thread is in another namespace and must end with
 		// the goroutine.
 		runtime.LockOSThread()
@@ -119,7 +139,7 @@ func (h *Host) Do(f func()) {
 		}
 		errs <- err
 	}()
-	if err := <-errs; err != nil {
-		h.lab.t.Fatalf("enter host %s: %v", h.ns, err)
+	if err, ok := <-errs; !ok || err != nil {
+		h.lab.t.Fatalf("on host %s: %v", h.ns, err)
 	}
 }

@@ -407,3 +407,26 @@ func TestIdleMemory(t *testing.T) {
 		t.Errorf("an idle peer costs %d bytes, of at most 70 KiB", each)
 	}
 }
+
+// TestIdleTraffic: the default of 15 s between keep-alives is scaled down by 50;
+// what counts is packets per keep-alive.
+func TestIdleTraffic(t *testing.T) {
+	const interval = 300 * time.Millisecond
+	quiet := func(c *Config) { c.Timing.KeepAlive, c.Timing.Idle = interval, 3*interval }
+	a, b := start(t, quiet), start(t, quiet)
+	p := dial(t, a, b)
+	q := b.Peer(a.ID())
+	until(t, func() bool { return q.Status().Connected() })
+	packets := func() (n uint64) { return p.Status().Conns[0].PacketsSent + q.Status().Conns[0].PacketsSent }
+	wait := time.NewTimer(2 * time.Second) // path MTU discovery and key confirmation end
+	<-wait.C
+	before := packets()
+	wait.Reset(8 * interval)
+	<-wait.C
+	n := packets() - before
+	t.Logf("%d packets, both sides, in 8 keep-alive intervals", n)
+	if n < 8 || n > 8*4 {
+		t.Errorf("%d packets in 8 intervals: at 15 s each side may send 5", n)
+	}
+	say(t, p, "it lived on")
+}

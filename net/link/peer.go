@@ -165,7 +165,7 @@ func (e *Endpoint) welcome(c *carrier, qc *quic.Conn) {
 	}
 	cn, err := e.admit(c, qc, id, false)
 	if err != nil {
-		e.log.Info("refused a connection", "device", id.Short(), "from", qc.RemoteAddr(), "why", err)
+		e.log.Debug("refused a connection", "device", id.Short(), "from", qc.RemoteAddr(), "why", err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(e.life, e.cfg.Timing.Hello)

@@ -17,7 +17,7 @@ func isSegmentSize(h unix.Cmsghdr) bool {
 
 // unpin returns oob without the source address it demands.
 func unpin(oob []byte) (free []byte, pinned bool) {
-	for rest := oob; len(rest) > 0; {
+	for rest := oob; len(rest) >= unix.SizeofCmsghdr; {
 		h, _, next, err := unix.ParseOneSocketControlMessage(rest)
 		if err != nil {
 			return nil, false
@@ -34,7 +34,7 @@ func unpin(oob []byte) (free []byte, pinned bool) {
 
 // segmented reports whether oob asks for GSO.
 func segmented(oob []byte) bool {
-	for len(oob) > 0 {
+	for len(oob) >= unix.SizeofCmsghdr {
 		h, _, next, err := unix.ParseOneSocketControlMessage(oob)
 		if err != nil {
 			return false

@@ -190,7 +190,10 @@ func (n *Node) startMember(m *member) {
 			n.log.Error("the group's writer ended", "error", err)
 		}
 	})
-	n.life.Go(func() { n.watchGroup(ctx, m) })
+	n.life.Go(func() {
+		n.nameSelf(ctx, m)
+		n.watchGroup(ctx, m)
+	})
 }
 
 // ID is the device.
@@ -310,4 +313,38 @@ func (n *Node) watchGroup(ctx context.Context, m *member) {
 			return
 		}
 	}
+}
+
+// Keys are the device's.
+func (n *Node) Keys() *keys.KeyPair { return n.home.keys }
+
+// User is whose device this is; zero while it is unclaimed.
+func (n *Node) User() keys.UserID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.me == nil {
+		return keys.UserID{}
+	}
+	return n.me.user
+}
+
+// Handle serves a protocol to other devices.
+func (n *Node) Handle(proto string, min link.Access, h link.Handler) error {
+	return n.ep.Handle(proto, min, h)
+}
+
+// Connected lists the user's devices that are connected now.
+func (n *Node) Connected() []keys.DeviceID {
+	var ids []keys.DeviceID
+	for _, st := range n.ep.Status() {
+		if st.Connected() && st.Access == link.AccessFull {
+			ids = append(ids, st.ID)
+		}
+	}
+	return ids
+}
+
+// OpenStream opens a stream of a protocol to a connected device.
+func (n *Node) OpenStream(ctx context.Context, id keys.DeviceID, proto string) (*link.Stream, error) {
+	return n.ep.Peer(id).OpenStream(ctx, proto)
 }

@@ -148,10 +148,8 @@ func (x *txn) commitOps(sp *space, ops []record.Op, from Origin, receipt *Receip
 	if !ok {
 		return fault.New(fault.Denied, opCommit, "connect to another device of the group, which will send the key", "this device has no key for epoch %s", epoch.Short())
 	}
-	s := x.ownStream(sp.row.Namespace)
 	wall := x.g.now()
 	clock := x.clock
-	clock.Observe(s.row.Time)
 	body := record.Body{Time: clock.Next(wall), Ops: ops}
 	if ahead := body.Time.Ahead(wall); ahead > hlc.MaxAhead {
 		return fault.New(fault.Conflict, opCommit, "set this device's clock", "its clock is %s behind changes that it already has", ahead.Round(time.Second))
@@ -160,17 +158,25 @@ func (x *txn) commitOps(sp *space, ops []record.Op, from Origin, receipt *Receip
 	if len(x.room)+batch.Overhead > batch.MaxBody {
 		return fault.New(fault.TooBig, opCommit, "split the transaction", "it takes %d bytes, at most %d fit", len(x.room), batch.MaxBody-batch.Overhead)
 	}
+	// Nothing is staged before all checks have passed: a stream of no batches must
+	// not come to be.
+	s := x.ownStream(sp.row.Namespace)
+	behind := s.lags()
 	if err := x.appendOwn(s, epoch, role, batch.NewKey(key), x.room); err != nil {
 		return x.fail(err)
 	}
-	at := record.Stamp{Time: body.Time, Device: s.row.Device}
-	for i := range ops {
-		if err := x.merge(sp, at, &ops[i], from); err != nil {
-			return x.fail(err)
+	if !behind { // else the batch waits its turn: what it follows is being applied
+		at := record.Stamp{Time: body.Time, Device: s.row.Device}
+		for i := range ops {
+			if err := x.merge(sp, at, &ops[i], from); err != nil {
+				return x.fail(err)
+			}
 		}
+		s.noteRole(roleUse{Role: x.g.refNumber(role), Allowed: true, Limit: unlimited})
+		s.row.Applied = s.row.Stored
 	}
 	x.clock = clock
-	s.row.Time, s.row.Applied = body.Time, s.row.Stored
+	s.row.Time = body.Time
 	receipt.Time, receipt.Seq = body.Time, s.row.Stored
 	return nil
 }

@@ -2,6 +2,7 @@ package group
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
@@ -87,17 +88,34 @@ type runJob struct {
 	g    *Group
 	run  *Prepared
 	done func(error)
+	work bool // streams were released or reset
 }
 
-func (j *runJob) Pieces() int                        { return 1 }
-func (j *runJob) ApplyPiece(_ store.Tx, _ int) error { return j.g.txn.ingest(j.run) }
-func (j *runJob) AfterPieces(_ int, err error)       { j.done(err) }
+func (j *runJob) Pieces() int { return 1 }
+
+func (j *runJob) ApplyPiece(store.Tx, int) (err error) {
+	x := j.g.txn
+	if err = x.ingest(j.run); err == nil {
+		j.work, err = x.recheck(j.run.Stream())
+		err = x.fail(err)
+	}
+	return err
+}
+
+func (j *runJob) AfterPieces(_ int, err error) {
+	if err == nil && j.work {
+		if err := j.g.Tick(); err != nil {
+			j.g.log.Debug("the writer stopped while batches wait", "error", err)
+		}
+	}
+	j.done(err)
+}
 
 // SubmitRun queues a prepared run for storing and returns. done is called on the
 // writer's goroutine, once: with nil when the run is durable. Runs of one stream
 // must be submitted in order. The caller bounds how much it submits.
 func (g *Group) SubmitRun(p *Prepared, done func(error)) error {
-	return g.writer.SubmitBulk(&runJob{g, p, done})
+	return g.writer.SubmitBulk(&runJob{g: g, run: p, done: done})
 }
 
 // ErrGap says that a run starts above what is stored: its sender skipped
@@ -217,15 +235,18 @@ func (x *txn) apply(s *stream, run *batch.Run, bodies []content) error {
 	sp := x.space(s.id.Namespace)
 	wall := x.g.now()
 	for i := range run.Bodies {
+		seq := run.First + uint64(i)
+		if seq > limit || verdict.Standing != control.Valid {
+			s.row.Empty++
+			s.row.Applied = seq
+			continue
+		}
 		if i >= len(bodies) {
 			s.row.Reason = ReasonEpoch
 			return nil
 		}
-		seq := run.First + uint64(i)
 		c := &bodies[i]
 		switch {
-		case seq > limit || verdict.Standing != control.Valid:
-			s.row.Empty++
 		case errors.Is(c.err, record.ErrUnknownOp):
 			s.row.Reason = ReasonVersion
 			return nil
@@ -279,10 +300,11 @@ func (x *txn) allowed(v control.Verdict, sp *space, op *record.Op) bool {
 }
 
 // limit is the highest seq of the branch, among batches that name a role op, that
-// is valid under the cut in force.
-// A cut names one batch by hash: on a branch that does not lead to it only what
-// lies below the fork is valid, and while the named batch is missing on every
-// branch but its place is taken by another, nothing is.
+// is valid under the cut in force. A cut names one batch by hash. While that batch
+// is stored, what lies in its past is valid and nothing else. While it is not, the
+// batches up to its place are valid; but when another batch has taken the place,
+// nobody can say which of them lead to it, and the stream waits. This depends on
+// the set of stored batches alone, never on their order or on how branches are cut.
 func (x *txn) limit(s *stream, role keys.Hash) (uint64, Reason, error) {
 	seq, hash, closed := x.view.state.Cut(s.id, role)
 	switch {
@@ -291,13 +313,7 @@ func (x *txn) limit(s *stream, role keys.Hash) (uint64, Reason, error) {
 	case seq == 0:
 		return 0, ReasonNone, nil
 	}
-	h, ok, err := x.g.hashAt(x.tx, s, seq, x.streams)
-	if err != nil {
-		return 0, 0, err
-	}
-	if !ok || h == hash {
-		return seq, ReasonNone, nil
-	}
+	taken := false
 	for _, o := range x.branches(s.id) {
 		h, ok, err := x.g.hashAt(x.tx, o, seq, x.streams)
 		if err != nil {
@@ -307,6 +323,37 @@ func (x *txn) limit(s *stream, role keys.Hash) (uint64, Reason, error) {
 			common, err := x.g.common(x.tx, s, o, seq, x.streams)
 			return common, ReasonNone, err
 		}
+		taken = taken || ok
 	}
-	return 0, ReasonBranch, nil
+	if taken {
+		return 0, ReasonBranch, nil
+	}
+	return seq, ReasonNone, nil
+}
+
+// recheck judges the branches of a closed stream anew after one of them grew: what
+// was stored may be the batch that a cut names, or one in its place. It reports
+// whether there is work for an advance now.
+func (x *txn) recheck(id record.Stream) (work bool, err error) {
+	bs := x.branches(id)
+	closed := slices.ContainsFunc(bs, func(s *stream) bool {
+		return s.row.Reason == ReasonBranch || slices.ContainsFunc(s.row.Roles, func(u roleUse) bool { return u.Limit != unlimited })
+	})
+	if !closed {
+		return false, nil
+	}
+	for _, s := range bs {
+		stale, err := x.stale(s)
+		if err != nil {
+			return false, err
+		}
+		if stale {
+			return true, x.reset(x.space(id.Namespace))
+		}
+		if s.row.Reason == ReasonBranch && s.lags() {
+			x.stage(s).row.Reason = ReasonWork
+			work = true
+		}
+	}
+	return work, nil
 }

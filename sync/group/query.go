@@ -91,6 +91,13 @@ func (g *Group) read(ns record.NamespaceID, fn func(*reader) error) error {
 	})
 }
 
+// Read lets fn see a namespace's records and indexes as of one moment. An index
+// that is still being built answers nothing wrong, but not everything: see
+// Building. No other call of the group may be made meanwhile.
+func (g *Group) Read(ns record.NamespaceID, fn func(schema.Source) error) error {
+	return g.read(ns, func(r *reader) error { return fn(r) })
+}
+
 // Get reads one record; ok is false when it does not show.
 func (g *Group) Get(ns record.NamespaceID, c record.CollectionID, id record.ID) (s record.State, ok bool, err error) {
 	err = g.read(ns, func(r *reader) error {

@@ -254,3 +254,22 @@ func (g *Group) NoteKnown(t Tip) bool {
 	g.log.Warn("a peer knows more of this device's changes than it does: it was restored from a copy, and writes under a new incarnation", "stream", t.Stream)
 	return true
 }
+
+// A WaitingStream is a branch that is stored and not applied to its end.
+type WaitingStream struct {
+	Stream  record.Stream
+	Batches uint64 // stored and not applied
+	Reason  Reason
+	Due     int64 // Unix ms when held batches are applied, else 0
+}
+
+// Waiting lists what waits in a namespace, and why.
+func (g *Group) Waiting(ns record.NamespaceID) []WaitingStream {
+	var out []WaitingStream
+	for _, s := range g.sortedStreams() {
+		if s.id.Namespace == ns && s.lags() {
+			out = append(out, WaitingStream{Stream: s.id, Batches: s.row.Stored - s.row.Applied, Reason: s.row.Reason, Due: s.row.Due})
+		}
+	}
+	return out
+}

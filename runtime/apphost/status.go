@@ -1,0 +1,125 @@
+package apphost
+
+import (
+	"fmt"
+
+	"github.com/peers-run/peers-runtime/apps/bundle"
+	"github.com/peers-run/peers-runtime/apps/catalog"
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/runtime/control"
+)
+
+// List tells of every app that the group uses.
+func (h *Host) List() ([]control.AppStatus, error) {
+	g, err := h.cfg.Node.Group()
+	if err != nil {
+		return nil, err
+	}
+	out := []control.AppStatus{}
+	for _, a := range installs(g, h.cfg.Node.Keys()) {
+		app := bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}
+		st := control.AppStatus{ID: a.ID, Publisher: a.Publisher.String(), Name: a.ID, Seq: a.Seq, State: "announced", Namespace: a.Namespace.String()}
+		e, err := h.catalog.Entry(app)
+		if err == nil {
+			h.describe(&st, app, &e)
+		} else if fault.CodeOf(err) != fault.NotFound {
+			return nil, err
+		}
+		out = append(out, st)
+	}
+	return out, nil
+}
+
+func (h *Host) describe(st *control.AppStatus, app bundle.App, e *catalog.Entry) {
+	if len(e.Pending) > 0 {
+		p := e.Pending[len(e.Pending)-1]
+		st.State, st.Seq = p.Stage.String(), p.Seq
+		if p.Problem != nil {
+			st.Reason = p.Problem.Text
+		}
+		h.mu.Lock()
+		if why := h.tried[p.Hash]; why != "" && st.Reason == "" {
+			st.Reason = why
+		}
+		h.mu.Unlock()
+		if p.Stage == catalog.Fetching {
+			have, total := h.catalog.Progress(p.Hash)
+			st.Reason = fmt.Sprintf("%d of %d bytes are here", have, total)
+		}
+		if p.Stage == catalog.Waiting {
+			st.Reason = "waits for approval on this device"
+			if b, err := h.catalog.Bundle(p.Hash); err == nil {
+				st.Name, st.Version = b.Manifest.Name, b.Manifest.Version
+			}
+		}
+	}
+	if e.Stopped != nil {
+		st.State, st.Reason = "stopped", e.Stopped.Problem.Text
+	}
+	if e.Active == nil {
+		return
+	}
+	if len(e.Pending) == 0 {
+		st.State, st.Seq = "active", e.Active.Seq
+	}
+	if b, err := h.catalog.Active(app); err == nil {
+		st.Name, st.Version = b.Manifest.Name, b.Manifest.Version
+	}
+	h.mu.Lock()
+	r := h.running[app]
+	h.mu.Unlock()
+	if r != nil && r.actor != nil {
+		if s := r.actor.Status(); s.Suspended != "" {
+			st.State, st.Reason = "suspended", s.Suspended
+		}
+	}
+}
+
+// Status tells of one app.
+func (h *Host) Status(name string) (control.AppStatus, error) {
+	list, err := h.List()
+	if err != nil {
+		return control.AppStatus{}, err
+	}
+	for _, st := range list {
+		if st.ID == name || st.Publisher+"/"+st.ID == name {
+			return st, nil
+		}
+	}
+	return control.AppStatus{}, fault.New(fault.NotFound, "find the app", `"peers-runtime app list" shows what is installed`, "the group uses no app %s", fault.Quote(name))
+}
+
+// ApproveWaiting approves the bundle of an app that waits for it.
+func (h *Host) ApproveWaiting(name string) error {
+	g, err := h.cfg.Node.Group()
+	if err != nil {
+		return err
+	}
+	a, err := h.find(g, name)
+	if err != nil {
+		return err
+	}
+	app := bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}
+	e, err := h.catalog.Entry(app)
+	if err != nil {
+		return err
+	}
+	p := e.Waiting()
+	if p == nil {
+		return fault.New(fault.NotFound, "approve the app", `"peers-runtime app list" shows what it waits for`, "app %s does not wait for approval", fault.Quote(name))
+	}
+	return h.Approve(app, p.Hash)
+}
+
+// Logs gives an app's last lines.
+func (h *Host) Logs(name string) ([]string, error) {
+	g, err := h.cfg.Node.Group()
+	if err != nil {
+		return nil, err
+	}
+	a, err := h.find(g, name)
+	if err != nil {
+		return nil, err
+	}
+	return h.logbook(bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}).all(), nil
+}

@@ -1,0 +1,154 @@
+package apphost
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/peers-run/peers-runtime/hostabi"
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/group"
+	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/schema"
+)
+
+// Origins of transactions, as the group's change feed tells them back.
+const (
+	originGuest group.Origin = "guest"
+	originPage  group.Origin = "page"
+)
+
+// A Store is an app's namespace in a group, as hostabi wants it.
+type Store struct {
+	group *group.Group
+	ns    record.NamespaceID
+	user  keys.UserID
+	now   func() time.Time
+	rand  io.Reader
+}
+
+// NewStore makes the Store of a namespace. user is whose device this is.
+func NewStore(g *group.Group, ns record.NamespaceID, user keys.UserID, now func() time.Time, rand io.Reader) *Store {
+	return &Store{group: g, ns: ns, user: user, now: now, rand: rand}
+}
+
+// View implements hostabi.Store.
+func (s *Store) View(_ context.Context, read func(schema.Source) error) error {
+	return s.group.Read(s.ns, read)
+}
+
+// NewID implements hostabi.Store.
+func (s *Store) NewID(_ context.Context, c record.CollectionID, key []byte) (record.ID, error) {
+	if len(key) > 0 {
+		if c.Rule() == record.RuleAuthor {
+			return record.ID{}, fault.New(fault.Invalid, "make a record id", "", "records of an author collection have no natural key")
+		}
+		return record.KeyID(s.ns, c, key), nil
+	}
+	var random [10]byte
+	if _, err := io.ReadFull(s.rand, random[:]); err != nil {
+		return record.ID{}, err
+	}
+	ms := s.now().UnixMilli()
+	if c.Rule() == record.RuleAuthor {
+		return record.AuthorID(s.user, s.group.ID(), s.ns, c, ms, binary.BigEndian.Uint16(random[:])), nil
+	}
+	return record.NewID(ms, random), nil
+}
+
+// Key implements hostabi.Store.
+func (s *Store) Key(_ context.Context, key []byte) ([]byte, error) {
+	v, ok, err := s.group.Local(s.ns, key)
+	if err == nil && !ok {
+		err = fault.New(fault.NotFound, "", "", "there is no such key")
+	}
+	return v, err
+}
+
+// Keys implements hostabi.Store.
+func (s *Store) Keys(_ context.Context, prefix, after []byte, limit int) ([]hostabi.Pair, error) {
+	list, err := s.group.LocalList(s.ns, prefix, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	pairs := make([]hostabi.Pair, len(list))
+	for i, p := range list {
+		pairs[i] = hostabi.Pair{Key: p.Key, Value: p.Value}
+	}
+	return pairs, nil
+}
+
+// Changes implements hostabi.Store. A Position is the group's change counter of
+// the namespace; the empty one is before everything.
+func (s *Store) Changes(_ context.Context, since hostabi.Since) (hostabi.Changes, error) {
+	var after uint64
+	known := len(since.Position) == 8
+	if known {
+		after = binary.BigEndian.Uint64([]byte(since.Position))
+	}
+	list, position, ok := s.group.Changes(s.ns, after)
+	out := hostabi.Changes{Next: hostabi.Position(binary.BigEndian.AppendUint64(nil, position))}
+	if !known || !ok {
+		if position == 0 {
+			return out, nil // nothing was ever written
+		}
+		for _, c := range since.Collections {
+			out.Touched = append(out.Touched, hostabi.Touched{Collection: c, Reset: true})
+		}
+		return out, nil
+	}
+	type seenKey struct {
+		collection record.CollectionID
+		record     record.ID
+	}
+	touched := map[record.CollectionID]*hostabi.Touched{}
+	seen := map[seenKey]bool{}
+	for _, ch := range list {
+		if since.SkipGuest && ch.Origin == originGuest || !slices.Contains(since.Collections, ch.Collection) {
+			continue
+		}
+		t := touched[ch.Collection]
+		if t == nil {
+			t = &hostabi.Touched{Collection: ch.Collection}
+			touched[ch.Collection] = t
+		}
+		if t.Reset || seen[seenKey{ch.Collection, ch.Record}] {
+			continue
+		}
+		seen[seenKey{ch.Collection, ch.Record}] = true
+		if t.Records = append(t.Records, ch.Record); len(t.Records) > since.Max {
+			*t = hostabi.Touched{Collection: ch.Collection, Reset: true}
+		}
+	}
+	for _, t := range touched {
+		out.Touched = append(out.Touched, *t)
+	}
+	slices.SortFunc(out.Touched, func(a, b hostabi.Touched) int { return int(a.Collection) - int(b.Collection) })
+	return out, nil
+}
+
+// Commit implements hostabi.Store.
+func (s *Store) Commit(ctx context.Context, t *hostabi.Transaction) error {
+	tr := group.Transaction{Namespace: s.ns, Origin: originGuest}
+	if t.Origin == hostabi.OriginPage {
+		tr.Origin = originPage
+	}
+	for _, w := range t.Writes {
+		kind := group.Put
+		switch w.Code {
+		case hostabi.WriteReplace:
+			kind = group.Replace
+		case hostabi.WriteDelete:
+			kind = group.Delete
+		}
+		tr.Writes = append(tr.Writes, group.Write{Kind: kind, Collection: w.Collection, Record: w.Record, Cells: w.Cells})
+	}
+	for _, k := range t.Keys {
+		tr.Local = append(tr.Local, group.LocalWrite{Key: k.Key, Value: k.Value})
+	}
+	_, err := s.group.Commit(ctx, &tr)
+	return err
+}

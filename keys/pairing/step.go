@@ -81,8 +81,10 @@ type (
 	}
 
 	// Author makes, from the user's identity log as the rescuer gave it, the op by
-	// which the recovery key certifies this device. The log is unchecked. Authored
-	// or Stuck answers.
+	// which the recovery key certifies this device. The log is unchecked, and that
+	// it names the recovery key proves nothing: whoever has seen that public key
+	// can write such a genesis. The caller makes sure of the UserID first
+	// (docs/spec/pairing.md §7). Authored or Stuck answers.
 	Author struct{ Log []byte }
 
 	// Admit takes the op into the user's identity log if it certifies Device and

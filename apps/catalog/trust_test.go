@@ -497,6 +497,22 @@ func TestRevokedSigner(t *testing.T) {
 		}
 		cured(d)
 	})
+	t.Run("the previous", func(t *testing.T) {
+		q := newPublisher(t)
+		lost := q.certify()
+		b1, f1 := q.pack(app{seq: 1, key: lost})
+		_, f2 := q.pack(app{seq: 2})
+		d := newDevice(t)
+		d.install(f1)
+		d.install(f2)
+		q.revoke(lost)
+		if err := d.Learn(q.log); err != nil {
+			t.Fatal(err)
+		}
+		d.wantState(b1, "active 2")
+		err := d.Reactivate(b1.App(), b1.Hash)
+		wantFault(t, err, fault.NotFound, "cannot go back to the previous bundle: this device does not keep it", "install the bundle you want from its file")
+	})
 	t.Run("nobody else can revoke", func(t *testing.T) {
 		d := infect(t)
 		q := newPublisher(t)

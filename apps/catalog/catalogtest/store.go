@@ -15,8 +15,10 @@ import (
 
 // Memory is a Store in memory. The zero Memory is empty; safe for concurrent use.
 type Memory struct {
-	// Set before use, never changed. Fail is called before each change with what
-	// is about to happen; its error stops the change. Nil for none.
+	// Set before use, never changed. Fail is called before each change ("save",
+	// "delete"), where its error stops the change, and after it ("saved",
+	// "deleted"), where the caller sees an error and the change is there. Nil for
+	// none.
 	Fail func(what string, key []byte) error
 
 	// mu guards the field below.
@@ -46,12 +48,12 @@ func (m *Memory) Save(key, value []byte) error {
 		return err
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if m.values == nil {
 		m.values = map[string][]byte{}
 	}
 	m.values[string(key)] = append([]byte{}, value...)
-	return nil
+	m.mu.Unlock()
+	return m.fails("saved", key)
 }
 
 // Delete removes key.
@@ -60,9 +62,9 @@ func (m *Memory) Delete(key []byte) error {
 		return err
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	delete(m.values, string(key))
-	return nil
+	m.mu.Unlock()
+	return m.fails("deleted", key)
 }
 
 // Keys lists the keys that begin with prefix.

@@ -11,25 +11,38 @@ import (
 // goroutine that runs the transaction.
 type boltTx struct {
 	inner   *bbolt.Tx
-	buckets map[string]*boltBucket // every handle given out, one per name
+	first   boltBucket             // the first handle given out, in place: most reads need no other
+	buckets map[string]*boltBucket // the others, one per name
 	writes  uint64
 	done    bool     // set when the function of View or Update has returned
 	read    openRead // its place in the list of open reads
 }
 
 func (t *boltTx) Bucket(name string) Bucket {
-	if b, ok := t.buckets[name]; ok {
+	if b := t.handle(name); b != nil {
 		return b
 	}
-	b := &boltBucket{tx: t, name: name}
+	b := &t.first
+	if b.tx != nil {
+		b = new(boltBucket)
+		if t.buckets == nil {
+			t.buckets = make(map[string]*boltBucket)
+		}
+		t.buckets[name] = b
+	}
+	b.tx, b.name = t, name
 	if !t.done && CheckBucket(name) == nil {
 		b.attach(t.inner.Bucket([]byte(name)))
 	}
-	if t.buckets == nil {
-		t.buckets = make(map[string]*boltBucket)
-	}
-	t.buckets[name] = b
 	return b
+}
+
+// handle is the handle of name, nil if it was not asked for yet.
+func (t *boltTx) handle(name string) *boltBucket {
+	if t.first.tx != nil && t.first.name == name {
+		return &t.first
+	}
+	return t.buckets[name]
 }
 
 func (t *boltTx) DeleteBucket(name string) error {
@@ -44,7 +57,7 @@ func (t *boltTx) DeleteBucket(name string) error {
 			return err
 		}
 	}
-	if b := t.buckets[name]; b != nil {
+	if b := t.handle(name); b != nil {
 		b.attach(nil)
 		b.changed++
 	}

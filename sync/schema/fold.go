@@ -42,10 +42,7 @@ func (f *folder) fold(dst, text []byte, limit int) []byte {
 	for len(text) > 0 && len(dst) < limit {
 		c := text[0]
 		if c < utf8.RuneSelf {
-			if 'A' <= c && c <= 'Z' {
-				c += 'a' - 'A'
-			}
-			dst, text = append(dst, c), text[1:]
+			dst, text = append(dst, foldASCII(c)), text[1:]
 			continue
 		}
 		r, n := utf8.DecodeRune(text)
@@ -67,9 +64,19 @@ func (f *folder) fold(dst, text []byte, limit int) []byte {
 			dst, text = append(dst, '\''), text[n:]
 			continue
 		}
-		dst, text = f.slow(dst, text, r)
+		dst, text = f.slow(dst, text, r, n)
 	}
 	return dst
+}
+
+func foldASCII(c byte) byte {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return c + 'a' - 'A'
+	case c == '`': // typed for an apostrophe
+		return '\''
+	}
+	return c
 }
 
 // unmarked gives the folded form of the letters of three scripts that need no
@@ -95,10 +102,9 @@ func unmarked(r rune) rune {
 	return 0
 }
 
-// slow folds r, with which text begins, and what cannot be told apart from it,
-// and returns the rest.
-func (f *folder) slow(dst, text []byte, r rune) ([]byte, []byte) {
-	n := utf8.RuneLen(r)
+// slow folds r, the n bytes with which text begins, and what cannot be told apart
+// from it, and returns the rest.
+func (f *folder) slow(dst, text []byte, r rune, n int) ([]byte, []byte) {
 	if isAccent(r) {
 		return dst, text[n:]
 	}
@@ -149,10 +155,7 @@ func appendJamo(dst []byte, i rune) []byte {
 func appendFolded(dst []byte, r rune) []byte {
 	switch {
 	case r < utf8.RuneSelf:
-		if 'A' <= r && r <= 'Z' {
-			r += 'a' - 'A'
-		}
-		return append(dst, byte(r))
+		return append(dst, foldASCII(byte(r)))
 	case isAccent(r) || isInvisible(r):
 		return dst
 	case r < 0x600 || r >= 0x10a0: // in between is nothing that has case

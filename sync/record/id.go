@@ -9,7 +9,7 @@
 // than its newest delete.
 //
 // Two layouts live here, pinned by goldens: the body of a batch (AppendBody,
-// DecodeBody; deterministic CBOR, docs/spec/batch.md §4) and a record's local
+// DecodeBody; deterministic CBOR, docs/spec/data.md §5) and a record's local
 // state (State.Append, DecodeState; never leaves the device).
 package record
 

@@ -101,7 +101,7 @@ var (
 )
 
 // AppendBody appends the encoding of a body that keeps the rules of
-// docs/spec/batch.md §4; it does not check them again. The layout is
+// docs/spec/data.md §5; it does not check them again. The layout is
 //
 //	[timestamp, [[code, collection, record, [field, value, …]], …]]
 //

@@ -58,7 +58,7 @@ type check struct {
 }
 
 // A Plan is a query that was found possible, in terms of index keys. It may be
-// run many times and is not changed by it.
+// run many times, by several goroutines at once.
 type Plan struct {
 	collection record.CollectionID
 	index      *Index // nil: the records themselves

@@ -195,6 +195,8 @@ func FuzzCheck(f *testing.F) {
 	f.Add(true, good[:pageHeader+metaSize])
 	f.Add(false, []byte{0, 0, 0, 0})
 	f.Add(false, []byte{10, 16, 0, 0xff, 8, 12, 0, 1})
+	f.Add(false, []byte{24, 0, 0, 48})                   // the first meta has another page size
+	f.Add(false, []byte{25, 4, 0, 8, 24 + 24, 4, 0, 99}) // so has the second, which is the newer
 	path := filepath.Join(f.TempDir(), "db")
 	f.Fuzz(func(t *testing.T, whole bool, in []byte) {
 		b := bytes.Clone(in)

@@ -81,10 +81,16 @@ func decodeMeta(b []byte) (meta, error) {
 		txid:     order.Uint64(b[48:]),
 	}
 	if m.pageSize < minPage || m.pageSize > maxPage || m.pageSize&(m.pageSize-1) != 0 {
-		return meta{}, fmt.Errorf("page size %d", m.pageSize)
+		return meta{}, pageSizeError(m.pageSize)
 	}
 	return m, nil
 }
+
+// A pageSizeError says that an otherwise good meta page has a page size that
+// cannot be, or not there. bbolt would believe it.
+type pageSizeError uint32
+
+func (e pageSizeError) Error() string { return fmt.Sprintf("meta page with page size %d", uint32(e)) }
 
 // A pageFile reads pages of a file of a known size. Nothing it returns is
 // trusted further than it was checked.
@@ -113,21 +119,34 @@ func openPages(file io.ReaderAt, size int64) (*pageFile, error) {
 	return p, p.freePages(func(uint64) error { return nil })
 }
 
-// findMeta looks where bbolt looks: at the start, and at every place where a
-// second page can begin.
+// findMeta looks where bbolt looks: at the start, and for the second page where
+// the first says that it begins or, without a first, where any can begin.
 func (p *pageFile) findMeta() error {
-	m0, err0 := p.metaAt(0)
-	if err0 == nil {
-		p.meta = m0
+	m, err := p.metaAt(0)
+	if _, wrong := err.(pageSizeError); wrong {
+		return err
 	}
-	for at := int64(minPage); at <= maxPage && at < p.size; at <<= 1 {
-		m, err := p.metaAt(at)
-		if err == nil && int64(m.pageSize) == at && (err0 != nil || m.pageSize == m0.pageSize && m.txid > p.txid) {
-			p.meta, err0 = m, nil
-			break
+	p.meta = m
+	from, to := int64(minPage), int64(maxPage)
+	if err == nil {
+		from, to = int64(m.pageSize), int64(m.pageSize)
+	}
+	for at := from; at <= to && at < p.size; at <<= 1 {
+		second, serr := p.metaAt(at)
+		if serr == nil && int64(second.pageSize) != at {
+			serr = pageSizeError(second.pageSize)
+		}
+		if _, wrong := serr.(pageSizeError); wrong {
+			return serr
+		}
+		if serr == nil {
+			if err != nil || second.txid > m.txid {
+				p.meta = second
+			}
+			return nil
 		}
 	}
-	return err0
+	return err
 }
 
 func (p *pageFile) metaAt(off int64) (meta, error) {

@@ -194,51 +194,43 @@ func decodeBatch(b []byte) ([]Write, error) {
 	return writes, nil
 }
 
-func readOp(r *cborx.Reader) (Write, error) {
-	var w Write
+func readOp(r *cborx.Reader) (w Write, err error) {
 	n := r.Map()
-	for i, key := range []uint64{keyOpCode, keyOpCollection, keyOpRecord} {
+	want := func(key uint64) {
 		if got := r.Uint(); r.Err() == nil && got != key {
-			return w, fmt.Errorf("key %d where %d belongs", got, key)
-		}
-		switch i {
-		case 0:
-			v := r.Uint()
-			if r.Err() == nil && (v < uint64(WritePut) || v > uint64(WriteDelete)) {
-				return w, fmt.Errorf("code %d", v)
-			}
-			w.Code = WriteCode(v)
-		case 1:
-			v := r.Uint()
-			if r.Err() == nil && (v > 0xffff || !record.CollectionID(v).Valid()) {
-				return w, fmt.Errorf("collection %d", v)
-			}
-			w.Collection = record.CollectionID(v)
-		case 2:
-			v := r.Bytes()
-			if r.Err() == nil && len(v) != len(w.Record) {
-				return w, fmt.Errorf("a record id of %d bytes", len(v))
-			}
-			copy(w.Record[:], v)
+			r.Fail(fmt.Errorf("key %d where %d belongs", got, key))
 		}
 	}
+	want(keyOpCode)
+	code := r.Uint()
+	want(keyOpCollection)
+	collection := r.Uint()
+	want(keyOpRecord)
+	id := r.Bytes()
 	if err := r.Err(); err != nil {
 		return w, err
 	}
-	want := 4
-	if w.Code == WriteDelete {
-		want = 3
+	pairs := 4
+	if code == uint64(WriteDelete) {
+		pairs = 3
 	}
-	if n != want {
-		return w, fmt.Errorf("%d keys, not %d", n, want)
+	switch {
+	case code < uint64(WritePut) || code > uint64(WriteDelete):
+		return w, fmt.Errorf("code %d", code)
+	case collection > 0xffff || !record.CollectionID(collection).Valid():
+		return w, fmt.Errorf("collection %d", collection)
+	case len(id) != len(w.Record):
+		return w, fmt.Errorf("a record id of %d bytes", len(id))
+	case n != pairs:
+		return w, fmt.Errorf("%d keys, not %d", n, pairs)
 	}
+	w = Write{Code: WriteCode(code), Collection: record.CollectionID(collection), Record: record.ID(id)}
 	if w.Code == WriteDelete {
 		return w, nil
 	}
-	if got := r.Uint(); r.Err() == nil && got != keyOpFields {
-		return w, fmt.Errorf("key %d where %d belongs", got, keyOpFields)
+	if want(keyOpFields); r.Err() != nil {
+		return w, r.Err()
 	}
-	var err error
 	w.Cells, err = readFields(r)
 	return w, err
 }

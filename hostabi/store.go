@@ -39,7 +39,8 @@ type Store interface {
 	Changes(ctx context.Context, s Since) (Changes, error)
 
 	// Commit applies a transaction, durably, all or nothing: the writes as one
-	// batch, the keys beside it. A write that changes nothing vanishes; a
-	// transaction of nothing else makes no batch.
+	// batch, the keys beside it. Whether a put inserts or updates is decided here,
+	// and what is equal already vanishes, cell by cell, so that it neither makes a
+	// batch nor wins over somebody's newer write.
 	Commit(ctx context.Context, t *Transaction) error
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/peers-run/peers-runtime/hostabi"
+	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/sync/schema"
 )
@@ -151,4 +152,26 @@ func (w *World) Other(ctx context.Context, writes ...hostabi.Write) error {
 // ErrRefused is a commit's error for tests that want one.
 func ErrRefused() error {
 	return fault.New(fault.NoSpace, "write", "free some space", "the disk is full")
+}
+
+// EncodeBatch encodes the batch structure as a guest or page does.
+func EncodeBatch(ws []hostabi.Write) []byte {
+	b := cborx.AppendArray(cborx.AppendUint(cborx.AppendMap(nil, 1), 1), len(ws))
+	for _, w := range ws {
+		n := 4
+		if w.Code == hostabi.WriteDelete {
+			n = 3
+		}
+		b = cborx.AppendUint(cborx.AppendUint(cborx.AppendMap(b, n), 1), uint64(w.Code))
+		b = cborx.AppendUint(cborx.AppendUint(b, 2), uint64(w.Collection))
+		b = cborx.AppendBytes(cborx.AppendUint(b, 3), w.Record[:])
+		if n == 3 {
+			continue
+		}
+		b = cborx.AppendMap(cborx.AppendUint(b, 4), len(w.Cells))
+		for _, c := range w.Cells {
+			b = append(cborx.AppendUint(b, uint64(c.Field)), c.Value...)
+		}
+	}
+	return b
 }

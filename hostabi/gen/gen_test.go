@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const root = "../.."
+
+// What is committed is what the generator writes now.
+func TestGenerated(t *testing.T) {
+	files, err := outputs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		got, err := os.ReadFile(filepath.Join(root, f.path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, f.text) {
+			t.Errorf("%s is out of date: run go generate ./hostabi", f.path)
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "add new promises to the golden file")
+
+// What was shipped stays: every line of the golden file is still promised, word
+// for word. -update adds lines, and never removes one.
+func TestShipped(t *testing.T) {
+	src, err := os.ReadFile(filepath.Join(root, specPath))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := parse(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join("..", "testdata", "shipped-v1.golden")
+	golden, err := os.ReadFile(name)
+	if err != nil && !*update {
+		t.Fatal(err)
+	}
+	now := s.shipped()
+	var old []string
+	for line := range strings.Lines(string(golden)) {
+		old = append(old, strings.TrimSuffix(line, "\n"))
+	}
+	for _, line := range old {
+		if !slices.Contains(now, line) {
+			t.Errorf("shipped and gone: %s", line)
+		}
+	}
+	added := slices.DeleteFunc(slices.Clone(now), func(l string) bool { return slices.Contains(old, l) })
+	if len(added) == 0 || t.Failed() {
+		return
+	}
+	if !*update {
+		t.Fatalf("not in the golden file yet (-update adds them):\n%s", strings.Join(added, "\n"))
+	}
+	if err := os.WriteFile(name, []byte(strings.Join(append(old, added...), "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSpecFaults(t *testing.T) {
+	const head = "version = 1\n[[capability]]\nnumber = 0\nname = \"db\"\n[[code]]\nnumber = 1\nname = \"INTERNAL\"\n"
+	fn := func(text string) string {
+		return head + "[[module]]\nname = \"core\"\n[[module.func]]\nnumber = 1\nname = \"f\"\nfrom = [\"guest\"]\nresult = \"i32\"\n" + text
+	}
+	for want, src := range map[string]string{
+		"unknown key":            head + "surprise = 1\n",
+		"does not ascend":        head + "[[struct]]\nname = \"a\"\nfields = [{key = 2, name = \"x\", type = \"int\"}, {key = 1, name = \"y\", type = \"int\"}]\n",
+		"no struct":              head + "[[event]]\nnumber = 1\nname = \"A\"\nto = [\"guest\"]\npayload = \"b\"\n",
+		"an out parameter":       fn("params = [{name = \"a\", type = \"out\"}, {name = \"b\", type = \"i32\"}]\n"),
+		"unknown type":           fn("params = [{name = \"a\", type = \"f64\"}]\n"),
+		"4 integers":             fn("params = [{name = \"a\", type = \"i32\"}, {name = \"b\", type = \"i32\"}, {name = \"c\", type = \"i32\"}, {name = \"d\", type = \"i32\"}]\n"),
+		"no code":                fn("errors = [\"NOPE\"]\n"),
+		"is taken by":            fn("[[module.func]]\nnumber = 1\nname = \"g\"\nfrom = [\"guest\"]\nresult = \"i32\"\n"),
+		"no capability":          head + "[[module]]\nname = \"core\"\ncapability = \"nope\"\n",
+		"does not belong":        head + "[[module]]\nname = \"core\"\n[[module.func]]\nnumber = 300\nname = \"f\"\nfrom = [\"guest\"]\nresult = \"i32\"\n",
+		"from [\"page\" \"guest": strings.Replace(fn(""), "[\"guest\"]", "[\"page\", \"guest\"]", 1),
+	} {
+		if _, err := parse([]byte(src)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q in\n%s", err, want, src)
+		}
+	}
+}

@@ -1,0 +1,10 @@
+package hostabitest
+
+import "testing"
+
+func TestMemory(t *testing.T) {
+	TestStore(t, func(*testing.T) Backend {
+		w := NewWorld(SuiteSchema(), NewClock())
+		return Backend{Store: w.Store, Other: w.Other}
+	})
+}

@@ -123,3 +123,34 @@ func (h *Host) Logs(name string) ([]string, error) {
 	}
 	return h.logbook(bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}).all(), nil
 }
+
+// Asks says what a waiting app wants, in the host's words.
+func (h *Host) Asks(name string) (control.AppAsks, error) {
+	g, err := h.cfg.Node.Group()
+	if err != nil {
+		return control.AppAsks{}, err
+	}
+	a, err := h.find(g, name)
+	if err != nil {
+		return control.AppAsks{}, err
+	}
+	e, err := h.catalog.Entry(bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)})
+	if err != nil {
+		return control.AppAsks{}, err
+	}
+	p := e.Waiting()
+	if p == nil {
+		return control.AppAsks{}, fault.New(fault.NotFound, "say what the app wants", `"peers-runtime app list" shows what it waits for`, "app %s does not wait for approval", fault.Quote(name))
+	}
+	b, err := h.catalog.Bundle(p.Hash)
+	if err != nil {
+		return control.AppAsks{}, err
+	}
+	out := control.AppAsks{
+		Name: b.Manifest.Name, Version: b.Manifest.Version, Publisher: a.Publisher.String(), Insecure: a.Publisher == bundle.InsecurePublisher(),
+	}
+	for _, r := range b.Manifest.Capabilities {
+		out.Wants = append(out.Wants, control.AppAsk{Capability: string(r.Capability), Words: r.Words(), Reason: r.Reason, Optional: r.Optional})
+	}
+	return out, nil
+}

@@ -246,3 +246,20 @@ type SessionRequest struct {
 type SessionAnswer struct {
 	Token string `json:"token"`
 }
+
+// AppAsks is what an app that waits for approval wants, in the host's words.
+type AppAsks struct {
+	Name      string   `json:"name"`
+	Version   string   `json:"version"`
+	Publisher string   `json:"publisher"`
+	Insecure  bool     `json:"insecure"` // signed with the open development key
+	Wants     []AppAsk `json:"wants"`
+}
+
+// An AppAsk is one capability: what it lets the app do, and the app's own reason.
+type AppAsk struct {
+	Capability string `json:"capability"`
+	Words      string `json:"words"`
+	Reason     string `json:"reason"`
+	Optional   bool   `json:"optional,omitempty"`
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/keys/vault"
 	"github.com/peers-run/peers-runtime/runtime/apphost"
 	"github.com/peers-run/peers-runtime/runtime/config"
@@ -127,12 +128,17 @@ func (d *Daemon) calls() map[string]control.Call {
 		"pair.answer": control.Typed(func(_ context.Context, q control.AnswerRequest) (none, error) {
 			return none{}, d.node.Answer(q.Digits, q.Yes)
 		}),
+		"recover": control.Typed(func(ctx context.Context, q control.RecoverRequest) (none, error) {
+			return none{}, d.node.Recover(ctx, q.Words, q.At)
+		}),
+		"device.name": control.Typed(d.nameDevice),
 		"wait":        control.Typed(d.wait),
 		"db.get":      control.Typed(d.dbGet),
 		"db.query":    control.Typed(d.dbQuery),
 		"db.put":      control.Typed(d.dbPut),
 		"db.import":   control.Typed(d.dbImport),
 		"app.install": control.Typed(d.appInstall),
+		"app.asks":    control.Typed(func(_ context.Context, q control.AppRequest) (control.AppAsks, error) { return d.apps.Asks(q.App) }),
 		"app.approve": control.Typed(d.appApprove),
 		"app.remove": control.Typed(func(ctx context.Context, q control.AppRequest) (none, error) {
 			return none{}, d.apps.Remove(ctx, q.App)
@@ -141,7 +147,34 @@ func (d *Daemon) calls() map[string]control.Call {
 	}
 }
 
-// WaitRequest waits until the status may have changed, at most a second or two:
+func (d *Daemon) nameDevice(ctx context.Context, q control.NameRequest) (struct{}, error) {
+	id := d.node.ID()
+	if q.Device != "" {
+		var err error
+		if id, err = keys.ParseDeviceID(q.Device); err != nil {
+			return struct{}{}, err
+		}
+	}
+	return struct{}{}, d.node.NameDevice(ctx, id, q.Name)
+}
+
+// InstallExample installs and allows an app for a new user, unless the group has
+// it.
+func (d *Daemon) InstallExample(ctx context.Context, file string) error {
+	list, err := d.apps.List()
+	if err != nil {
+		return err
+	}
+	for _, a := range list {
+		if filepath.Base(file) == a.ID+".peersapp" {
+			return nil
+		}
+	}
+	_, err = d.apps.Install(ctx, file, true)
+	return err
+}
+
+// waitRequest waits until the status may have changed, at most a second or two:
 // how callers poll without polling.
 type waitRequest struct {
 	MS int `json:"ms"`

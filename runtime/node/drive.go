@@ -48,30 +48,10 @@ func drive(ctx context.Context, s *link.Stream, m machine, now func() time.Time,
 		close(quit)
 		<-done
 	}()
-	events := []pairing.Event{pairing.Start{}}
+	r := round{s: s, m: m, now: now, act: act, events: []pairing.Event{pairing.Start{}}}
 	for {
-		for len(events) > 0 {
-			e := events[0]
-			events = events[1:]
-			for _, effect := range m.Step(now(), e) {
-				switch effect := effect.(type) {
-				case pairing.Send:
-					if _, err := s.Write(pairing.AppendFrame(nil, effect.Message)); err != nil {
-						events = append(events, pairing.Lost{Err: err})
-					}
-				case pairing.Finished:
-					return nil
-				case pairing.Failed:
-					return effect.Err
-				default:
-					if answer := act(ctx, effect); answer != nil {
-						events = append(events, answer)
-						if _, stuck := answer.(pairing.Stuck); stuck {
-							events = events[len(events)-1:]
-						}
-					}
-				}
-			}
+		if over, err := r.step(ctx); over {
+			return err
 		}
 		var timer <-chan time.Time
 		if d := m.Deadline(); !d.IsZero() {
@@ -79,15 +59,58 @@ func drive(ctx context.Context, s *link.Stream, m machine, now func() time.Time,
 		}
 		select {
 		case e := <-frames:
-			events = append(events, e)
+			r.events = append(r.events, e)
 		case e := <-said:
-			events = append(events, e)
+			r.events = append(r.events, e)
 		case <-timer:
-			events = append(events, pairing.Tick{})
+			r.events = append(r.events, pairing.Tick{})
 		case <-ctx.Done():
-			events = append(events, pairing.Lost{Err: context.Cause(ctx)})
+			r.events = append(r.events, pairing.Lost{Err: context.Cause(ctx)})
 		}
 	}
+}
+
+// A round is the events that wait for a machine, and what carries out its
+// effects.
+type round struct {
+	s      *link.Stream
+	m      machine
+	now    func() time.Time
+	act    actor
+	events []pairing.Event
+}
+
+// step gives the machine every event that waits. An effect that fails drops
+// those after it: the consent must not be sent when the ticket was not kept.
+func (r *round) step(ctx context.Context) (over bool, err error) {
+	for len(r.events) > 0 {
+		e := r.events[0]
+		r.events = r.events[1:]
+		failed := false
+		for _, effect := range r.m.Step(r.now(), e) {
+			if failed {
+				break
+			}
+			switch effect := effect.(type) {
+			case pairing.Send:
+				if _, err := r.s.Write(pairing.AppendFrame(nil, effect.Message)); err != nil {
+					r.events, failed = []pairing.Event{pairing.Lost{Err: err}}, true
+				}
+			case pairing.Finished:
+				return true, nil
+			case pairing.Failed:
+				return true, effect.Err
+			default:
+				answer := r.act(ctx, effect)
+				if answer == nil {
+					continue
+				}
+				r.events = append(r.events, answer)
+				_, failed = answer.(pairing.Stuck)
+			}
+		}
+	}
+	return false, nil
 }
 
 // exporter is what both ends of a stream's connection know and nobody else.

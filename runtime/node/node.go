@@ -119,6 +119,7 @@ func (n *Node) handle() error {
 	return errors.Join(
 		n.ep.Handle(protoSync, link.AccessFull, n.serveSync),
 		n.ep.Handle(protoPair, link.AccessPair, n.servePair),
+		n.ep.Handle(protoRecover, link.AccessPair, n.serveRecover),
 	)
 }
 
@@ -230,12 +231,12 @@ func (n *Node) Group() (*group.Group, error) {
 	return m.group, nil
 }
 
-// admit decides who may connect: devices of the user, and while an invite is
-// open, anybody who dials, to the pairing protocol alone.
+// admit decides who may connect: devices of the user to everything; strangers to
+// pairing and recovery alone, which answer to nothing but an invite's secret or
+// the recovery key. The link bounds how many strangers there are.
 func (n *Node) admit(id keys.DeviceID) (link.Access, error) {
 	n.mu.Lock()
 	me, guest := n.me, n.guests[id]
-	open := n.invites.open(n.cfg.Now())
 	n.mu.Unlock()
 	if me != nil {
 		state := me.group.Control()
@@ -246,7 +247,7 @@ func (n *Node) admit(id keys.DeviceID) (link.Access, error) {
 			return link.AccessNone, fault.New(fault.Denied, "accept the device", "", "it was revoked")
 		}
 	}
-	if guest || open {
+	if guest || me != nil {
 		return link.AccessPair, nil
 	}
 	return link.AccessNone, fault.New(fault.Denied, "accept the device", "pair the two devices", "it is not one of this user's")

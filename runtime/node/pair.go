@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"net/netip"
-	"time"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
@@ -39,20 +38,6 @@ type pairingRun struct {
 type invites struct {
 	book *pairing.Invites // nil until claimed
 	run  *pairingRun
-}
-
-// open reports whether a stranger may connect now.
-func (v *invites) open(now time.Time) bool {
-	if v.book == nil {
-		return false
-	}
-	list, _ := v.book.Status(now)
-	for _, s := range list {
-		if s.Open || !s.Device.IsZero() {
-			return true
-		}
-	}
-	return false
 }
 
 // Invite makes an invite for one new device: ten minutes, one use.
@@ -282,9 +267,6 @@ func (n *Node) Join(ctx context.Context, link string) error {
 	if err != nil {
 		return err
 	}
-	if err := inv.Expired(n.cfg.Now()); err != nil {
-		return err
-	}
 	release, err := n.beginClaim(op, inv.Inviter)
 	if err != nil {
 		return err
@@ -294,7 +276,24 @@ func (n *Node) Join(ctx context.Context, link string) error {
 	if err != nil {
 		return err
 	}
+	if ticket == nil || ticket.Invite.Link() != inv.Link() { // resuming is allowed for longer
+		if err := inv.Expired(n.cfg.Now()); err != nil {
+			return err
+		}
+	}
 	n.places.add(inv.Inviter, resolveAll(ctx, inv.Addresses), placeInvite)
+	run := n.newPairing(inv.Inviter, false)
+	err = n.join(ctx, run, inv, ticket, false)
+	if ticket != nil && fault.CodeOf(err) == fault.NotFound { // nothing to resume there
+		err = n.join(ctx, run, inv, ticket, true)
+	}
+	n.update(run, func(s *PairingState) { s.Done, s.Err = true, err })
+	return err
+}
+
+// join is one connection of a joiner.
+func (n *Node) join(ctx context.Context, run *pairingRun, inv pairing.Invite, ticket *pairing.Ticket, anew bool) error {
+	const op = "pair"
 	peer, err := n.ep.Dial(ctx, inv.Inviter, n.places.candidates(inv.Inviter))
 	if err != nil {
 		return fault.Wrap(err, op, "")
@@ -308,17 +307,18 @@ func (n *Node) Join(ctx context.Context, link string) error {
 		s.Cancel(fault.Internal)
 		return err
 	}
-	joiner, err := pairing.NewJoiner(pairing.JoinerConfig{Keys: n.home.keys, Peer: s.Peer(), Exporter: secret, Invite: inv, Ticket: ticket})
+	joiner, err := pairing.NewJoiner(pairing.JoinerConfig{
+		Keys: n.home.keys, Peer: s.Peer(), Exporter: secret, Invite: inv, Ticket: ticket, Anew: anew,
+	})
 	if err != nil {
 		s.Cancel(fault.Untrusted)
 		return err
 	}
-	run := n.newPairing(inv.Inviter, false)
 	user := keys.UserID{}
 	if ticket != nil {
 		user = ticket.User
 	}
-	err = drive(ctx, s, joiner, n.cfg.Now, run.said, func(ctx context.Context, e pairing.Effect) pairing.Event {
+	return drive(ctx, s, joiner, n.cfg.Now, run.said, func(ctx context.Context, e pairing.Effect) pairing.Event {
 		switch e := e.(type) {
 		case pairing.Keep:
 			user = e.Ticket.User
@@ -335,8 +335,6 @@ func (n *Node) Join(ctx context.Context, link string) error {
 		}
 		return nil
 	})
-	n.update(run, func(s *PairingState) { s.Done, s.Err = true, err })
-	return err
 }
 
 // resolveAll turns an invite's addresses into ones to dial. Names that do not

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/tty"
+	"github.com/peers-run/peers-runtime/keys/vault"
+	"github.com/peers-run/peers-runtime/runtime/control"
+	"github.com/peers-run/peers-runtime/sync/store"
+)
+
+func newStatus(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Say how this device and its data are", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var st control.Status
+			if err := e.call(cmd.Context(), "status", none{}, &st); err != nil {
+				return err
+			}
+			return e.print(st, func() { e.showStatus(&st) })
+		},
+	}
+}
+
+func (e *env) showStatus(st *control.Status) {
+	e.say("device   %s", st.Device)
+	if st.User == "" {
+		e.say("user     none yet: \"peers-runtime init\" makes one, \"peers-runtime pair LINK\" joins one")
+		return
+	}
+	e.say("user     %s", st.User)
+	names := map[string]string{}
+	for _, d := range st.Devices {
+		names[d.ID] = tty.Printable(d.Name)
+		if d.Name == "" {
+			names[d.ID] = d.ID[:7]
+		}
+		if !d.Self {
+			e.say("peer     %s: %s", names[d.ID], d.How)
+		}
+	}
+	for _, s := range st.Spaces {
+		label := s.App
+		if label == "" {
+			label = s.ID[:8]
+		}
+		e.say("data     %s: %d records, %s", label, s.Records, spaceLine(&s, names))
+	}
+	for _, a := range st.Apps {
+		e.say("app      %s %s: %s", a.ID, a.Version, strings.TrimSpace(a.State+" "+a.Reason))
+	}
+	for _, w := range st.Warnings {
+		e.say("warning  %s", w)
+	}
+	if st.Words != nil {
+		e.say("warning  the recovery words in %s are not confirmed saved: \"peers-runtime init --words-saved\"", st.Words.File)
+	}
+}
+
+// spaceLine says in words how far a namespace is.
+func spaceLine(s *control.Space, names map[string]string) string {
+	var parts []string
+	for _, w := range s.Waits {
+		part := fmt.Sprintf("%d batches of %s wait: %s", w.Batches, names[w.Device], w.Reason)
+		if !w.Due.IsZero() {
+			part += ", until " + w.Due.Local().Format("15:04")
+		}
+		parts = append(parts, part)
+	}
+	for _, p := range s.Peers {
+		switch {
+		case p.Drift:
+			parts = append(parts, "differs from "+names[p.Device]+" with the same changes: being rebuilt")
+		case !p.Equal.IsZero():
+			parts = append(parts, fmt.Sprintf("equal with %s since %s", names[p.Device], p.Equal.Local().Format("15:04")))
+		case p.ToGet+p.ToSend > 0:
+			parts = append(parts, fmt.Sprintf("syncing with %s, %d %% here", names[p.Device], 100*s.Batches/max(s.Batches+p.ToGet, 1)))
+		}
+	}
+	if len(parts) == 0 {
+		return "on this device"
+	}
+	return strings.Join(parts, "; ")
+}
+
+func newDevice(e *env) *cobra.Command {
+	c := &cobra.Command{Use: "device", Short: "Your devices"}
+	list := &cobra.Command{
+		Use: "list", Short: "List your devices and how each is reached", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var st control.Status
+			if err := e.call(cmd.Context(), "status", none{}, &st); err != nil {
+				return err
+			}
+			return e.print(st.Devices, func() {
+				for _, d := range st.Devices {
+					e.say("%s  %-6s %s", d.ID, d.Power, strings.TrimSpace(tty.Printable(d.Name)+"  "+d.How))
+				}
+			})
+		},
+	}
+	c.AddCommand(list)
+	return c
+}
+
+func newDoctor(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor", Short: "Look for what is wrong on this device", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return e.doctor(cmd.Context()) },
+	}
+}
+
+type finding struct {
+	OK   bool   `json:"ok"`
+	Text string `json:"text"`
+	Hint string `json:"hint,omitempty"`
+}
+
+func (e *env) doctor(ctx context.Context) error {
+	var found []finding
+	add := func(ok bool, text, hint string) { found = append(found, finding{ok, text, hint}) }
+	report, err := vault.Examine(filepath.Join(e.home, "vault"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		add(false, "there is no device in "+e.home, `run "peers-runtime up"`)
+	case err != nil:
+		add(false, err.Error(), fault.HintOf(err))
+	default:
+		warnings := report.Warnings()
+		for _, w := range warnings {
+			add(false, "keystore: "+w, "")
+		}
+		if len(warnings) == 0 {
+			add(true, "keystore: sealed with a passphrase", "")
+		}
+	}
+	var st control.Status
+	switch err := e.call(ctx, "status", none{}, &st); {
+	case err == nil:
+		add(true, "the runtime answers", "")
+		for _, w := range st.Warnings {
+			add(false, w, "")
+		}
+	case fault.CodeOf(err) == fault.Offline:
+		add(true, "the runtime does not run: its files are checked", "")
+		e.checkFiles(add)
+	default:
+		add(false, err.Error(), fault.HintOf(err))
+	}
+	bad := 0
+	for _, f := range found {
+		if !f.OK {
+			bad++
+		}
+	}
+	err = e.print(found, func() {
+		for _, f := range found {
+			mark := "ok  "
+			if !f.OK {
+				mark = "!!  "
+			}
+			e.say("%s%s", mark, f.Text)
+			if f.Hint != "" {
+				e.say("    hint: %s", f.Hint)
+			}
+		}
+	})
+	if err == nil && bad > 0 {
+		err = fmt.Errorf("%d things need attention", bad)
+	}
+	return err
+}
+
+// checkFiles checks the structure of every database that no daemon has open.
+func (e *env) checkFiles(add func(ok bool, text, hint string)) {
+	files, err := filepath.Glob(filepath.Join(e.home, "groups", "*", "data.db"))
+	if err != nil {
+		add(false, err.Error(), "")
+	}
+	for _, f := range append(files, filepath.Join(e.home, "host.db")) {
+		began := time.Now()
+		err := store.Check(f)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			add(false, err.Error(), fault.HintOf(err))
+		default:
+			add(true, fmt.Sprintf("%s is whole (%s)", f, time.Since(began).Round(time.Millisecond)), "")
+		}
+	}
+}
+
+func newReset(e *env) *cobra.Command {
+	var yes bool
+	c := &cobra.Command{Use: "reset", Short: "Remove this device's user, keys and data from this home", Args: cobra.NoArgs}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := e.call(cmd.Context(), "status", none{}, new(control.Status)); err == nil {
+			return fault.New(fault.Busy, "reset this home", "stop it first", "the runtime runs on it")
+		}
+		if !yes {
+			t, err := tty.Open()
+			if err != nil {
+				return err
+			}
+			defer t.Close()
+			ok, err := t.Confirm(cmd.Context(), "remove all keys and data in "+e.home+"? data that no other device has is lost")
+			if err != nil || !ok {
+				return err
+			}
+		}
+		return e.reset()
+	}
+	return c
+}
+
+// reset removes what a home consists of and nothing else that may lie there.
+// home.json goes first: without it the rest is unclaimed.
+func (e *env) reset() error {
+	for _, name := range []string{"home.json", "vault", "joining", "groups", "host.db", "chunks", "compiled", "addresses.json", control.FileAPI, "lock"} {
+		if err := os.RemoveAll(filepath.Join(e.home, name)); err != nil {
+			return fault.Wrap(err, "reset this home", "")
+		}
+	}
+	e.note("this home is empty; the device's other keys and data are gone")
+	return nil
+}

@@ -79,16 +79,22 @@ func (s *Slab) Lend(body *Body) {
 	body.Ops, body.cells = s.ops[len(s.ops):], s.cells[len(s.cells):]
 }
 
-// Settle ends what Lend began, after DecodeBody. A body that did not fit has
-// room of its own and took none.
+// Settle ends what Lend began, after DecodeBody.
 func (s *Slab) Settle(body *Body) {
 	if n := len(s.ops); n < cap(s.ops) && len(body.Ops) > 0 && &body.Ops[0] == &s.ops[:n+1][n] {
 		s.ops = s.ops[:n+len(body.Ops)]
 		body.Ops = body.Ops[:len(body.Ops):len(body.Ops)]
 	}
-	if n := len(s.cells); n < cap(s.cells) && len(body.cells) > 0 && &body.cells[0] == &s.cells[:n+1][n] {
+	n := len(s.cells)
+	switch {
+	case len(body.cells) == 0:
+	case n < cap(s.cells) && &body.cells[0] == &s.cells[:n+1][n]:
 		s.cells = s.cells[:n+len(body.cells)]
 		body.cells = body.cells[:len(body.cells):len(body.cells)]
+	default:
+		// The cells did not fit and went on elsewhere, but those of the first ops
+		// still lie in what was lent: it is theirs, and must not be lent again.
+		s.cells = nil
 	}
 }
 

@@ -229,3 +229,31 @@ func FuzzDecodeBody(f *testing.F) {
 		}
 	})
 }
+
+// Bodies decoded into shared room keep what they said, however many follow and
+// wherever the room ends.
+func TestSlabKeepsBodies(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var slab Slab
+		var encs [][]byte
+		var bodies []Body
+		for range rapid.IntRange(1, 30).Draw(t, "bodies") {
+			enc := benchBody(rapid.IntRange(1, 40).Draw(t, "ops"), rapid.IntRange(0, 40).Draw(t, "cells"))
+			if rapid.IntRange(0, 5).Draw(t, "malformed") == 0 {
+				enc = enc[:len(enc)-1]
+			}
+			var body Body
+			slab.Lend(&body)
+			err := DecodeBody(enc, &body)
+			slab.Settle(&body)
+			if err == nil {
+				encs, bodies = append(encs, enc), append(bodies, body)
+			}
+		}
+		for i := range bodies {
+			if !bytes.Equal(AppendBody(nil, &bodies[i]), encs[i]) {
+				t.Fatalf("body %d of %d changed after it was decoded", i, len(bodies))
+			}
+		}
+	})
+}

@@ -264,7 +264,7 @@ func (s *State) mayClose(by keys.DeviceID, b closeOp) bool {
 	author, isDevice := s.Device(by)
 	isDevice = isDevice && !author.Closed
 	manages := func(user keys.UserID) bool {
-		return isDevice && author.Power == identity.PowerFull && author.User != user && s.members[author.User].role.over(s.members[user].role)
+		return isDevice && author.Power == identity.PowerFull && s.members[author.User].role.over(s.members[user].role)
 	}
 	if b.Type == CloseMember {
 		user := keys.UserID(b.Subject)

@@ -101,7 +101,7 @@ func TestConcurrentCloses(t *testing.T) {
 	w.wantCut("after them", s, 9)
 	// Equal seq: the lowest hash, the same everywhere.
 	at = w.log.control.Heads()
-	for _, h := range []byte{200, 100} {
+	for _, h := range []byte{200, 150, 100, 250, 170} {
 		w.close(w.recovery, Close{Type: CloseDevice, Device: b.ID(), Cuts: []Cut{{Stream: s, Seq: 9, Hash: keys.Hash{h}}}, Parents: at})
 	}
 	if seq, hash, closed := w.state().Cut(s, w.root()); !closed || seq != 9 || hash != (keys.Hash{100}) {
@@ -231,10 +231,17 @@ func TestFormerRecoveryKey(t *testing.T) {
 	if _, ok := w.state().EpochForWriting(); ok {
 		t.Error("the former recovery key knows the epoch that is for writing")
 	}
+	withCuts := Close{Type: CloseDevice, Device: w.recovery.ID(), Cuts: []Cut{cutAt(w.stream(w.recovery, 1), 1)}}
+	if _, err := w.state().NewClose(next, withCuts); fault.CodeOf(err) != fault.Denied {
+		t.Errorf("a close with cuts of a recovery key, which has no streams: %v", err)
+	}
+	w.close(next, withCuts)
+	w.close(w.recovery, Close{Type: CloseStream, Device: tablet.ID(), Cuts: []Cut{cutAt(s2, 7)}})
+	w.wantCut("what it closes still", s2, 7)
 	w.control(w.state().NewClose(next, Close{Type: CloseDevice, Device: w.recovery.ID()}))
 	w.close(w.recovery, Close{Type: CloseDevice, Device: tablet.ID()})
 	w.wantCut("what it closed before", s, 4)
-	w.wantCut("what it closes now", s2, -1)
+	w.wantCut("what it closes now", s2, 7)
 	// Not the other way round.
 	if _, err := w.state().NewClose(w.recovery, Close{Type: CloseDevice, Device: next.ID()}); fault.CodeOf(err) != fault.Denied {
 		t.Errorf("a former key closes the present one: %v", err)
@@ -275,6 +282,7 @@ func TestRanks(t *testing.T) {
 	for role, w := range worlds {
 		device[role] = w.device(w.first, identity.PowerFull)
 	}
+	weak := owner.device(owner.first, identity.PowerData)
 	ids := map[keys.UserID]*identity.State{}
 	for _, w := range worlds {
 		ids[w.user] = w.id()
@@ -312,6 +320,22 @@ func TestRanks(t *testing.T) {
 			if got := slices.ContainsFunc(s.users[w.user], func(c closing) bool { return c.op.Hash == m }); got != wantMember {
 				t.Errorf("%s closes a %s: %v", by, of, got)
 			}
+		}
+	}
+	// Not by a device of lesser power.
+	owner.close(weak, Close{Type: CloseDevice, Device: device[RoleAdmin].ID(), Parents: start})
+	for _, c := range settleAll().settled.devices[actor{admin.user, device[RoleAdmin].ID()}] {
+		if c.op.Author == weak.ID() {
+			t.Error("a data device of the owner's closes an admin's device")
+		}
+	}
+	// What takes a role takes that or a higher one.
+	for role, w := range worlds {
+		e, _ := owner.epoch(w.first, nil)
+		s := settleAll()
+		o, _ := s.view.Op(e)
+		if got := s.valid(o, RoleWriter, identity.Power.HoldsKeys); got != (role >= RoleWriter) {
+			t.Errorf("a %s makes an epoch: %v", role, got)
 		}
 	}
 	// A member close covers what was written under the rights in its past.

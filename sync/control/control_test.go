@@ -294,6 +294,29 @@ func TestIdentityOpsFindTheirLog(t *testing.T) {
 			t.Fatalf("op %d: %v", i, err)
 		}
 	}
+	// Bytes are bounded too, and given back: big ops whose parents come at last.
+	l = NewLog(w.group)
+	_, err = l.Add(control[0])
+	must(t, err)
+	_, err = l.Add(ids[0])
+	must(t, err)
+	for i := range 2*maxStrayBytes/oplog.MaxSize + 2 {
+		parent, hash, err := oplog.Sign(stranger, keys.DomainIdentityOp, oplog.Draft{Kind: 9, Clear: []byte{byte(i)}, Parents: []keys.Hash{keys.Hash(w.user)}})
+		must(t, err)
+		child, _, err := oplog.Sign(stranger, keys.DomainIdentityOp, oplog.Draft{Kind: 9, Clear: make([]byte, oplog.MaxSize-200), Parents: []keys.Hash{hash}})
+		must(t, err)
+		for _, raw := range [][]byte{child, parent} {
+			_, err := l.AddIdentity(raw)
+			must(t, err)
+		}
+	}
+	for i := range maxStrayBytes/oplog.MaxSize + 1 {
+		raw, _, err := oplog.Sign(stranger, keys.DomainIdentityOp, oplog.Draft{Kind: 9, Clear: make([]byte, oplog.MaxSize-200), Parents: []keys.Hash{{2, byte(i)}}})
+		must(t, err)
+		if _, err = l.AddIdentity(raw); (err == nil) != ((i+1)*len(raw) <= maxStrayBytes) {
+			t.Fatalf("big op %d: %v", i, err)
+		}
+	}
 	if _, err := l.AddIdentity([]byte{1}); fault.CodeOf(err) != fault.Invalid {
 		t.Errorf("rubbish: %v", err)
 	}

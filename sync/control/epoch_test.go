@@ -161,6 +161,48 @@ func TestLeakedEpochLoses(t *testing.T) {
 	}
 }
 
+// A device that a thief certified was given keys; voided, it is removed.
+func TestSealedToVoidDevice(t *testing.T) {
+	w := newWorld(t)
+	stolen := w.device(w.first, identity.PowerFull)
+	before := w.id()
+	thief := w.device(stolen, identity.PowerFull)
+	e := w.rotate(w.first)
+	w.wantEpochs("the thief's device", thief, []keys.Hash{e})
+	w.identity(before.NewRevoke(w.first, stolen.ID(), nil))
+	// Only of the stolen device's key is it clear that it is removed; so the test
+	// seals to the other alone.
+	next, _ := w.epoch(w.first, []*keys.KeyPair{w.first, w.recovery, thief})
+	if got, ok := w.state().EpochForWriting(); ok {
+		t.Errorf("epoch %v (%v) is for writing", got, got == next)
+	}
+}
+
+// A closed device cannot keep a newcomer from its keys by pretending to have given
+// them, and a revoked one builds nothing.
+func TestPretendedSeal(t *testing.T) {
+	w := newWorld(t)
+	thief := w.device(w.first, identity.PowerFull)
+	w.fill(w.first)
+	at := w.log.control.Heads()
+	phone := w.device(w.first, identity.PowerFull)
+	w.op(thief, sealOp{Epoch: w.root(), sealed: sealed{Recipient: phone.ID(), Key: make([]byte, keySize)}})
+	if gaps := w.keyring(w.first).Gaps(); len(gaps) != 0 {
+		t.Fatalf("a member's seal counts: %+v", gaps)
+	}
+	w.control(w.state().NewClose(w.first, Close{Type: CloseDevice, Device: thief.ID(), Parents: at}))
+	if gaps := w.keyring(w.first).Gaps(); len(gaps) != 1 || gaps[0].Recipient.ID != phone.ID() {
+		t.Errorf("gaps: %+v", gaps)
+	}
+	w.identity(w.id().NewRevoke(w.first, phone.ID(), nil))
+	w.fill(w.first)
+	for name, kp := range map[string]*keys.KeyPair{"revoked": phone, "closed": thief} {
+		if _, err := w.keyring(kp).NewEpoch(); fault.CodeOf(err) != fault.Denied || fault.HintOf(err) == "" {
+			t.Errorf("a %s device rotates: %v", name, err)
+		}
+	}
+}
+
 // A key sealed to a stranger does not stop writing: the identity op that makes the
 // stranger a device may just not be here yet.
 func TestSealedToStranger(t *testing.T) {
@@ -264,6 +306,37 @@ func TestVoidEpochs(t *testing.T) {
 	w.wantEpochs("the phone", phone, []keys.Hash{e})
 }
 
+// When a hostile member makes more heads than an op can name, a new epoch wraps what
+// it follows, and the rest stays to be wrapped by the next.
+func TestMoreHeadsThanParents(t *testing.T) {
+	w := newWorld(t)
+	all := []keys.Hash{w.root()}
+	for range oplog.MaxParents + 6 {
+		e, _ := w.epoch(w.first, []*keys.KeyPair{w.first}, w.root())
+		all = append(all, e)
+	}
+	// Deeper heads, which a new op names first.
+	deep := w.op(w.first, appRemoved{Namespace: record.NamespaceID{1}}, w.root())
+	for i := range 10 {
+		w.op(w.first, appRemoved{Namespace: record.NamespaceID{2, byte(i)}}, deep)
+	}
+	w.control(w.keyring(w.first).NewEpoch())
+	phone := w.device(w.first, identity.PowerFull)
+	o, _ := w.log.control.Op(w.log.control.View().Admitted()[w.log.control.Len()-1].Hash)
+	e, _ := epochOf(o)
+	for _, wrap := range e.Wraps {
+		if _, ok := w.state().epochBefore(wrap.Epoch, o); !ok {
+			t.Error("it wraps what it does not follow, for nobody to open")
+		}
+	}
+	if p := w.keyring(w.first).Problems(); len(p) != 0 {
+		t.Errorf("problems: %+v", p)
+	}
+	w.control(w.keyring(w.first).NewEpoch())
+	w.wantEpochs("the phone", phone, all)
+	w.wantEpochs("the recovery key", w.recovery, all)
+}
+
 // A Keyring for a later State has what the one before had, without opening it again.
 func TestKeyringFor(t *testing.T) {
 	w := newWorld(t)
@@ -336,10 +409,25 @@ func TestApps(t *testing.T) {
 	if _, err := w.state().NewRemoval(phone, got[0].Namespace); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("removed twice: %v", err)
 	}
+	at := w.state()
 	install(w.first, 2)
 	if got := installed(); len(got) != 1 || got[0].Seq != 2 {
 		t.Errorf("installed again: %+v", got)
 	}
+	if got := at.Apps(at.Keyring(phone)); len(got) != 0 {
+		t.Errorf("a state changed afterwards: %+v", got)
+	}
+	// The removal may come first as well.
+	removal, err = w.state().NewRemoval(phone, got[0].Namespace)
+	must(t, err)
+	beside, err := w.keyring(w.first).NewInstall(tasks)
+	must(t, err)
+	w.control(removal, nil)
+	w.control(beside, nil)
+	if got := installed(); len(got) != 0 {
+		t.Errorf("removed beside: %+v", got)
+	}
+	install(w.first, 2)
 	// A data device neither installs nor removes.
 	if _, err := w.keyring(data).NewInstall(tasks); fault.CodeOf(err) != fault.Denied {
 		t.Errorf("a data device installs: %v", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/keys/oplog"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -156,6 +157,10 @@ func FuzzBody(f *testing.F) {
 func FuzzInstall(f *testing.F) {
 	f.Add(appendInstall(nil, goldenInstall()))
 	f.Add(appendInstall(nil, install{}))
+	wide := goldenInstall()
+	wide.Collections = nil
+	b := appendInstall(nil, wide)
+	f.Add(cborx.AppendUint(append(b[:len(b)-1], 0x81), 1<<16+4)) // a collection beyond 16 bits
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in, reason := decodeInstall(b)
 		if reason == "" && !bytes.Equal(appendInstall(nil, in), b) {

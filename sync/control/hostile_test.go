@@ -52,6 +52,15 @@ func pick[T any](t *rapid.T, what string, from []T) T {
 	return from[rapid.IntRange(0, len(from)-1).Draw(t, what)]
 }
 
+// drawCut cuts a stream at one of few seqs, on one of two branches.
+func drawCut(t *rapid.T, st record.Stream) Cut {
+	c := cutAt(st, rapid.Uint64Range(0, 4).Draw(t, "seq"))
+	if c.Seq > 0 {
+		c.Hash[1] = byte(rapid.IntRange(0, 1).Draw(t, "branch"))
+	}
+	return c
+}
+
 func (s *stage) parents(t *rapid.T) []keys.Hash {
 	all := s.log.control.View().Admitted()
 	all = all[max(0, len(all)-6):]
@@ -66,7 +75,7 @@ func (s *stage) draw(t *rapid.T) {
 	s.t.Helper()
 	by, parents := pick(t, "by", s.people), s.parents(t)
 	apps := []record.NamespaceID{{1}, {2}}
-	switch rapid.IntRange(0, 11).Draw(t, "op") {
+	switch rapid.IntRange(0, 14).Draw(t, "op") {
 	case 0, 1, 2:
 		s.close(by, Close{Type: CloseDevice, Device: pick(t, "of", s.people).ID(), Parents: parents})
 	case 3, 4:
@@ -74,7 +83,7 @@ func (s *stage) draw(t *rapid.T) {
 		c := Close{Type: CloseDevice, Device: of, Parents: parents}
 		for _, st := range s.streams {
 			if st.Device == of {
-				c.Cuts = append(c.Cuts, cutAt(st, rapid.Uint64Range(0, 4).Draw(t, "seq")))
+				c.Cuts = append(c.Cuts, drawCut(t, st))
 			}
 		}
 		s.close(by, c)
@@ -84,7 +93,7 @@ func (s *stage) draw(t *rapid.T) {
 			streams = slices.DeleteFunc(slices.Clone(streams), func(st record.Stream) bool { return st.Device != by.ID() })
 		}
 		st := pick(t, "stream", streams)
-		s.close(by, Close{Type: CloseStream, Device: st.Device, Cuts: []Cut{cutAt(st, rapid.Uint64Range(0, 4).Draw(t, "seq"))}, Parents: parents})
+		s.close(by, Close{Type: CloseStream, Device: st.Device, Cuts: []Cut{drawCut(t, st)}, Parents: parents})
 	case 7:
 		s.drawEpoch(t, by, parents)
 	case 8:
@@ -94,7 +103,7 @@ func (s *stage) draw(t *rapid.T) {
 		ciphertext, err := keys.Seal(to.SealKey(), []byte(purposeEpochKey), secret[:])
 		must(s.t, err)
 		s.op(by, sealOp{Epoch: e, sealed: sealed{Recipient: to.ID(), Key: ciphertext}}, parents...)
-	case 9:
+	case 9, 10, 11, 12:
 		if rapid.Bool().Draw(t, "remove") {
 			s.op(by, appRemoved{Namespace: pick(t, "app", apps)}, parents...)
 			return
@@ -103,7 +112,7 @@ func (s *stage) draw(t *rapid.T) {
 		raw, _, err := signOp(by, body, parents, func([]byte) ([]byte, error) { return []byte{1}, nil })
 		must(s.t, err)
 		s.add(Raw{Bytes: raw})
-	case 10:
+	case 13:
 		s.drawIdentity(t, by)
 	default:
 		s.op(by, addUser{User: keys.UserID{rapid.Byte().Draw(t, "user")}, Role: RoleAdmin}, parents...)
@@ -221,10 +230,19 @@ func TestResolvePure(t *testing.T) {
 	base := newStage(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		s := base.clone(t)
-		for range rapid.IntRange(1, 22).Draw(rt, "ops") {
+		s.draw(rt)
+		early := s.state()
+		was := s.summarize(early)
+		for range rapid.IntRange(0, 22).Draw(rt, "ops") {
 			s.draw(rt)
+			if rapid.Bool().Draw(rt, "resolve") {
+				s.state()
+			}
 		}
 		got := s.summarize(s.state())
+		if d := cmp.Diff(was, s.summarize(early)); d != "" {
+			rt.Fatalf("a state changed afterwards:\n%s", d)
+		}
 		if d := cmp.Diff(s.naive(), got.naivePart()); d != "" {
 			rt.Fatalf("not what the rules say:\n%s", d)
 		}
@@ -314,7 +332,7 @@ func (s *stage) drawTheft(t *rapid.T, thief *keys.KeyPair, victims []*keys.KeyPa
 		s.close(thief, Close{Type: CloseDevice, Device: pick(t, "of", victims).ID(), Parents: parents})
 	case 1:
 		st := pick(t, "stream", s.streams)
-		s.close(thief, Close{Type: CloseStream, Device: st.Device, Cuts: []Cut{cutAt(st, rapid.Uint64Range(0, 4).Draw(t, "seq"))}, Parents: parents})
+		s.close(thief, Close{Type: CloseStream, Device: st.Device, Cuts: []Cut{drawCut(t, st)}, Parents: parents})
 	case 2:
 		s.epoch(thief, []*keys.KeyPair{thief}, parents...)
 	default:

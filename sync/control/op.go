@@ -61,7 +61,8 @@ func (r Role) String() string {
 	return "unknown role"
 }
 
-// over reports whether a user with role r manages users with role o.
+// over reports whether a user with role r manages users with role o. Nobody
+// manages equals, so nobody themselves.
 func (r Role) over(o Role) bool {
 	return r == RoleOwner && o != RoleOwner || r == RoleAdmin && o < RoleAdmin
 }

@@ -198,7 +198,7 @@ func (t *settled) settleRank(rank Role, closes map[[32]byte][]*oplog.Op) {
 				target = t.holders[keys.DeviceID(subject)]
 			}
 			m, ok := t.members[target]
-			if !ok || target == author.user || !rank.over(m.role) {
+			if !ok || !rank.over(m.role) {
 				continue
 			}
 			c := closing{op: o, cuts: b.Cuts, authority: by}

@@ -92,125 +92,149 @@ func (r *rig) sound() {
 	}
 }
 
-// The whole life of an app, the power lost at every single step of store and
-// disk in turn: what was acknowledged stands, what was interrupted is done anew,
-// and the end is always the same.
-func TestPowerLoss(t *testing.T) {
+// A life is the story of an app on a device: what peers, publisher and person do.
+type life struct {
+	peer       *device
+	log        [][]byte // revokes the signer of the third bundle
+	b1, b2, b3 *bundle.Bundle
+	f3         []byte
+}
+
+func newLife(t *testing.T) *life {
 	p := newPublisher(t)
 	stolen := p.certify()
-	b1, f1 := p.pack(app{seq: 1, caps: []string{capDB}})
-	b2, f2 := p.pack(app{seq: 2, caps: []string{capDB}, big: 2000})
-	b3, f3 := p.pack(app{seq: 3, caps: []string{capDB}, key: stolen})
+	l := &life{}
+	var f1, f2 []byte
+	l.b1, f1 = p.pack(app{seq: 1, caps: []string{capDB}})
+	l.b2, f2 = p.pack(app{seq: 2, caps: []string{capDB}, big: 2000})
+	l.b3, l.f3 = p.pack(app{seq: 3, caps: []string{capDB}, key: stolen})
 	p.revoke(stolen)
-	peer := give(t, f1, f2, f3)
+	l.log, l.peer = p.log, give(t, f1, f2, l.f3)
+	return l
+}
 
-	story := func(r *rig) []func() error {
-		fetch := func() error {
-			for range 3 {
-				for _, w := range r.Wants() {
-					if w.Index {
-						index, sig, err := peer.Index(w.Hash)
-						if err != nil {
-							return err
-						}
-						if err := r.AddIndex(w.Hash, index, sig); err != nil {
-							return err
-						}
-					}
-					for _, c := range w.Chunks {
-						data, err := peer.Chunk(w.Hash, c.ID)
-						if err != nil {
-							return err
-						}
-						if err := r.AddChunk(w.Hash, c.ID, data); err != nil {
-							return err
-						}
-					}
+// steps is the story. Each step may be repeated when its outcome is unknown.
+func (l *life) steps(r *rig) []func() error {
+	app, db := l.b1.App(), []bundle.Capability{bundle.DB}
+	fetch := func() error { return l.fetch(r) }
+	return []func() error{
+		func() error { return r.Announce(announcement(l.b1)) },
+		fetch,
+		func() error { return r.Approve(app, l.b1.Hash, db) },
+		func() error { return r.SetPolicy(app, catalog.Follow) },
+		func() error { return r.Announce(announcement(l.b2)) },
+		fetch,
+		func() error { return r.Reactivate(app, l.b1.Hash) },
+		func() error { return r.Reactivate(app, l.b2.Hash) },
+		func() error { _, err := r.Install(bytes.NewReader(l.f3)); return err },
+		func() error { return r.Approve(app, l.b3.Hash, db) },
+		func() error { return r.Learn(l.log) },
+		func() error { _, err := r.Collect(); return err },
+		func() error { return r.Reactivate(app, l.b2.Hash) },
+		func() error { _, err := r.Collect(); return err },
+	}
+}
+
+func (l *life) fetch(r *rig) error {
+	for range 3 {
+		for _, w := range r.Wants() {
+			if w.Index {
+				index, sig, err := l.peer.Index(w.Hash)
+				if err != nil {
+					return err
+				}
+				if err := r.AddIndex(w.Hash, index, sig); err != nil {
+					return err
 				}
 			}
-			return nil
-		}
-		db := []bundle.Capability{bundle.DB}
-		return []func() error{
-			func() error { return r.Announce(announcement(b1)) },
-			fetch,
-			func() error { return r.Approve(b1.App(), b1.Hash, db) },
-			func() error { return r.SetPolicy(b1.App(), catalog.Follow) },
-			func() error { return r.Announce(announcement(b2)) },
-			fetch,
-			func() error { return r.Reactivate(b1.App(), b1.Hash) },
-			func() error { return r.Reactivate(b1.App(), b2.Hash) },
-			func() error { _, err := r.Install(bytes.NewReader(f3)); return err },
-			func() error { return r.Approve(b3.App(), b3.Hash, db) },
-			func() error { return r.Learn(p.log) },
-			func() error { _, err := r.Collect(); return err },
-			func() error { return r.Reactivate(b2.App(), b2.Hash) },
-			func() error { _, err := r.Collect(); return err },
+			for _, c := range w.Chunks {
+				data, err := l.peer.Chunk(w.Hash, c.ID)
+				if err != nil {
+					return err
+				}
+				if err := r.AddChunk(w.Hash, c.ID, data); err != nil {
+					return err
+				}
+			}
 		}
 	}
-	const end = "active 2"
-	run := func(stop int) (steps int) {
-		r := newRig(t, stop)
-		random := rand.New(rand.NewPCG(1, uint64(stop)))
-		restart := func() {
-			r.down = false
-			// The program died; the power may be lost now, or when more was built
-			// on what it left.
-			if random.IntN(2) == 0 {
-				if err := r.disk.PowerLoss(random); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := r.boot(); err != nil {
-				t.Fatalf("stop %d: %v", stop, err)
-			}
-			r.sound()
-		}
-		if err := r.boot(); err != nil && !r.down {
-			t.Fatal(err)
-		}
+	return nil
+}
+
+// restart starts anew after the program died. The power may be lost now, or when
+// more was built on what the program left.
+func (r *rig) restart(random *rand.Rand) {
+	r.t.Helper()
+	r.down = false
+	if random.IntN(2) == 0 {
+		r.loseBytes(random)
+	}
+	if err := r.boot(); err != nil {
+		r.t.Fatalf("stop %d: %v", r.stop, err)
+	}
+	r.sound()
+}
+
+func (r *rig) loseBytes(random *rand.Rand) {
+	r.t.Helper()
+	if err := r.disk.PowerLoss(random); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// live runs the story with a crash at step stop of store and disk, and others at
+// random between the story's steps. It returns how many steps there were.
+func (l *life) live(t *testing.T, stop int) int {
+	t.Helper()
+	r := newRig(t, stop)
+	random := rand.New(rand.NewPCG(1, uint64(stop)))
+	if err := r.boot(); err != nil && !r.down {
+		t.Fatal(err)
+	}
+	if r.down {
+		r.restart(random)
+	}
+	for i, step := range l.steps(r) {
+		err := step()
 		if r.down {
-			restart()
-		}
-		for i, step := range story(r) {
-			err := step()
-			if r.down {
-				if err == nil {
-					t.Fatalf("stop %d: step %d says that all is well", stop, i)
-				}
-				restart()
-				err = step()
+			if err == nil {
+				t.Fatalf("stop %d: step %d says that all is well", stop, i)
 			}
-			if err != nil {
-				t.Fatalf("stop %d: step %d: %v", stop, i, err)
-			}
-			if random.IntN(4) == 0 { // a crash between two steps loses nothing that was acknowledged
-				before := r.shape()
-				restart()
-				if after := r.shape(); before != after {
-					t.Fatalf("stop %d: after step %d a restart made\n%s of\n%s", stop, i, after, before)
-				}
-			}
+			r.restart(random)
+			err = step()
 		}
-		steps = r.step
-		if got := r.state(b1); got != end {
-			t.Fatalf("stop %d: it ends as %q, want %q", stop, got, end)
+		if err != nil {
+			t.Fatalf("stop %d: step %d: %v", stop, i, err)
 		}
-		if err := r.disk.PowerLoss(random); err != nil {
-			t.Fatal(err)
+		if random.IntN(6) > 0 {
+			continue
 		}
-		if err := r.boot(); err != nil {
-			t.Fatal(err)
+		before := r.shape()
+		r.restart(random)
+		if after := r.shape(); before != after {
+			t.Fatalf("stop %d: after step %d a restart made\n%s of\n%s", stop, i, after, before)
 		}
-		r.sound()
-		return steps
 	}
-	steps := run(0)
+	steps := r.step
+	if got := r.state(l.b1); got != "active 2" {
+		t.Fatalf("stop %d: it ends as %q", stop, got)
+	}
+	r.loseBytes(random)
+	r.restart(random)
+	return steps
+}
+
+// The whole life of an app, the program or the power gone at every single step of
+// store and disk in turn: what was acknowledged stands, what was interrupted is
+// done anew, and the end is always the same.
+func TestPowerLoss(t *testing.T) {
+	l := newLife(t)
+	steps := l.live(t, 0)
 	if steps < 50 {
 		t.Fatalf("the story has only %d steps", steps)
 	}
 	for stop := 1; stop <= steps; stop++ {
-		run(stop)
+		l.live(t, stop)
 	}
 }
 
@@ -244,9 +268,7 @@ func TestSyncAfterKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.wantState(b, "waiting 1")
-		if err := r.disk.PowerLoss(rand.New(rand.NewPCG(seed, 0))); err != nil {
-			t.Fatal(err)
-		}
+		r.loseBytes(rand.New(rand.NewPCG(seed, 0)))
 		if err := r.boot(); err != nil {
 			t.Fatal(err)
 		}

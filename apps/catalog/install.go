@@ -47,11 +47,9 @@ func (c *Catalog) Announce(a Announcement) error {
 			return nil
 		}
 		// New, or refused for a reason that may have gone.
+		// Its seq is not judged yet, though it may be too low: the index may bring
+		// the news that the device which signed a higher one was revoked.
 		*p = Pending{Hash: a.Hash, Seq: a.Seq, Stage: Announced, Collections: slices.Clone(a.Collections)}
-		if err := e.newer(a.Seq, a.Hash); err != nil {
-			c.refuseLocked(p, err)
-			return nil
-		}
 		return c.advanceLocked(e, a.Hash)
 	}), op, "")
 }
@@ -178,7 +176,7 @@ func (c *Catalog) completeLocked(e *Entry, p *Pending) {
 	}
 	delete(c.missing, p.Hash)
 	p.Stage = Waiting
-	if e.Policy == Follow && e.Active != nil && !p.ByHand && len(e.undecided(b.Manifest)) == 0 && e.lacks(b.Manifest) == nil {
+	if e.Policy == Follow && e.Installed() && !p.ByHand && len(e.undecided(b.Manifest)) == 0 && e.lacks(b.Manifest) == nil {
 		e.activate(p.Hash, b)
 	}
 }

@@ -15,8 +15,20 @@ const maxUnion = 4 << 20
 // A publisher is the union of all that was seen of one publisher's identity log.
 // It never changes: a larger union is another publisher.
 type publisher struct {
-	ops [][]byte // parents first
-	who bundle.Publisher
+	ops   [][]byte            // parents first
+	known map[string]struct{} // the same
+	who   bundle.Publisher
+}
+
+// holds reports whether all of a log is in the union, byte for byte: then
+// nothing of it needs to be verified again.
+func (p *publisher) holds(ops [][]byte) bool {
+	for _, op := range ops {
+		if _, ok := p.known[string(op)]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *publisher) size() (n int) {
@@ -31,9 +43,10 @@ func newPublisher(set *oplog.Set) (*publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &publisher{who: who}
+	p := &publisher{who: who, known: map[string]struct{}{}}
 	for _, op := range set.View().Ops() {
 		p.ops = append(p.ops, op.Raw())
+		p.known[string(op.Raw())] = struct{}{}
 	}
 	return p, nil
 }
@@ -57,6 +70,9 @@ func decodePublisher(b []byte) (*publisher, error) {
 // unionLocked joins ops, a whole log as a bundle or member carries it, with what
 // is known of that user's.
 func (c *Catalog) unionLocked(ops [][]byte) (*publisher, error) {
+	if p := c.publisherOfLocked(ops); p != nil && p.holds(ops) {
+		return p, nil
+	}
 	set, err := identity.Open(ops)
 	if err != nil {
 		return nil, err
@@ -74,6 +90,19 @@ func (c *Catalog) unionLocked(ops [][]byte) (*publisher, error) {
 		return known, nil
 	}
 	return newPublisher(set)
+}
+
+// publisherOfLocked finds the publisher whose log ops begin, nil if it is of
+// nobody known here.
+func (c *Catalog) publisherOfLocked(ops [][]byte) *publisher {
+	if len(ops) == 0 {
+		return nil
+	}
+	genesis, err := oplog.Decode(keys.DomainIdentityOp, ops[0])
+	if err != nil {
+		return nil
+	}
+	return c.publishers[keys.UserID(genesis.Hash)]
 }
 
 // resolveKnownLocked is the bundle.Resolver that judges by the union.
@@ -115,21 +144,13 @@ func (c *Catalog) learnLocked(ops [][]byte) error {
 // Learn takes ops of a user's identity log from anywhere: genesis first, the
 // others in any order. It is ignored for users who publish nothing here.
 func (c *Catalog) Learn(ops [][]byte) error {
-	const op = "take in the identity log"
-	if len(ops) == 0 {
-		return nil
-	}
-	first, err := oplog.Decode(keys.DomainIdentityOp, ops[0])
-	if err != nil {
-		return fault.Wrap(err, op, "")
-	}
 	defer c.tell()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.publishers[keys.UserID(first.Hash)] == nil {
+	if c.publisherOfLocked(ops) == nil {
 		return nil
 	}
-	return fault.Wrap(c.learnLocked(ops), op, "")
+	return fault.Wrap(c.learnLocked(ops), "take in the identity log", "")
 }
 
 // judgeLocked drops from an entry whatever a device signed that may not sign, and

@@ -42,12 +42,15 @@ func TestBadInputSeq(t *testing.T) {
 	d.install(f1)
 	d.install(f3)
 	d.wantState(b1, "active 3, previous 1")
-	d.fetch(give(t, f2))
 
 	d.announce(b2)
 	d.fetch(give(t, f2))
+	if len(d.Wants()) != 0 {
+		t.Errorf("it still wants %v", d.Wants())
+	}
 	d.wantProblem(b2, fault.Conflict, "its seq 2 is lower than 3, which this device has seen", hintNewer)
 	d.announce(other3)
+	d.fetch(give(t, of3))
 	d.wantProblem(other3, fault.Conflict, "its seq 3 is already that of another bundle", "its publisher must raise seq in app.toml with every bundle")
 	d.wantState(b1, "active 3, previous 1, refused 2, refused 3")
 	d.announce(b1) // the previous: known, nothing to do
@@ -96,6 +99,7 @@ func TestRemove(t *testing.T) {
 		t.Errorf("%d apps are left", n)
 	}
 	d.announce(b1)
+	d.fetch(give(t, f1))
 	d.wantProblem(b1, fault.Conflict, "its seq 1 is lower than 2, which this device has seen", hintNewer)
 	d.announce(b2) // the same one again is a new question
 	d.fetch(give(t, f2))
@@ -361,143 +365,166 @@ func TestBadInputSchema(t *testing.T) {
 	d.wantState(b1, "active 3, previous 1")
 }
 
-// A thief signs with a stolen device; the publisher revokes it and publishes
-// anew: the stolen one's bundle stops everywhere, and its high seq keeps nobody
-// out.
-func TestRevokedSigner(t *testing.T) {
+// A theft is a publisher whose stolen device signed a bundle of the highest seq,
+// and who revoked it and published anew.
+type theft struct {
+	*publisher
+	stolen        *keys.KeyPair
+	before        [][]byte // the log before the revocation
+	good          *bundle.Bundle
+	evil          *bundle.Bundle
+	next          *bundle.Bundle
+	goodF, evilF  []byte
+	nextF         []byte
+	peer          *device // serves evil
+	refusal, hint string
+}
+
+func newTheft(t *testing.T) *theft {
 	p := newPublisher(t)
-	stolen := p.certify()
-	b1, f1 := p.pack(app{seq: 1})
-	before := slices.Clone(p.log)
-	thief, tf := p.pack(app{seq: bundle.MaxSeq, page: "evil", key: stolen})
-	thief2, tf2 := p.pack(app{seq: bundle.MaxSeq - 1, page: "evil too", key: stolen})
-	p.revoke(stolen)
-	b2, f2 := p.pack(app{seq: 2})
-	peer := give(t, tf)
+	h := &theft{publisher: p, stolen: p.certify()}
+	h.before = slices.Clone(p.log)
+	h.good, h.goodF = p.pack(app{seq: 1})
+	h.evil, h.evilF = p.pack(app{seq: bundle.MaxSeq, page: "evil", key: h.stolen})
+	p.revoke(h.stolen)
+	h.next, h.nextF = p.pack(app{seq: 2})
+	h.peer = give(t, h.evilF)
+	h.refusal = "the device " + h.stolen.ID().Short() + " that signed it was revoked by its publisher, or never had the right to sign"
+	h.hint = "do not install it; ask the publisher for a bundle signed by another device"
+	return h
+}
 
-	infect := func(t *testing.T) *device {
-		d := newDevice(t)
-		d.install(f1)
-		if err := d.SetPolicy(b1.App(), catalog.Follow); err != nil {
-			t.Fatal(err)
-		}
-		d.announce(thief)
-		d.fetch(peer)
-		if got := d.page(b1); got != "evil" {
-			t.Fatalf("the page is %q", got)
-		}
-		d.announce(b2)
-		d.wantProblem(b2, fault.Conflict, fmt.Sprintf("its seq 2 is lower than %d, which this device has seen", uint64(bundle.MaxSeq)), hintNewer)
-		return d
+// infect gives a device that follows the app and runs the thief's bundle.
+func (h *theft) infect(t *testing.T, policy catalog.Policy) *device {
+	t.Helper()
+	d := newDevice(t)
+	d.install(h.goodF)
+	if err := d.SetPolicy(h.good.App(), catalog.Follow); err != nil {
+		t.Fatal(err)
 	}
-	cured := func(d *device) {
-		t.Helper()
-		d.wantState(b1, fmt.Sprintf("previous 1, stopped %d, refused 2", uint64(bundle.MaxSeq)))
-		_, err := d.Active(b1.App())
-		wantFault(t, err, fault.Untrusted, "cannot start the app: its publisher revoked the device "+stolen.ID().Short()+" that signed it", hintOther)
-		d.announce(b2)
-		d.fetch(give(t, f2))
-		d.wantState(b1, fmt.Sprintf("previous 1, stopped %d, waiting 2", uint64(bundle.MaxSeq)))
-		d.announce(thief2) // the signer is known by now
-		d.wantState(b1, fmt.Sprintf("previous 1, stopped %d, waiting 2, announced %d", uint64(bundle.MaxSeq), uint64(bundle.MaxSeq-1)))
-		index, sig := thief2.Raw()
-		if err := d.AddIndex(thief2.Hash, index, sig); err != nil {
-			t.Fatal(err)
-		}
-		d.wantProblem(thief2, fault.Untrusted, "cannot read the bundle: the device "+stolen.ID().Short()+" that signed it was revoked by its publisher, or never had the right to sign",
-			"do not install it; ask the publisher for a bundle signed by another device")
-		d.approve(b2)
-		if got := d.page(b1); got != "page of 2" {
-			t.Errorf("the page is %q", got)
-		}
+	d.announce(h.evil)
+	d.fetch(h.peer)
+	if got := d.page(h.good); got != "evil" {
+		t.Fatalf("the page is %q", got)
 	}
+	if err := d.SetPolicy(h.good.App(), policy); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
 
+const maxSeq = uint64(bundle.MaxSeq)
+
+// stopped checks that the thief's bundle does not run, and why.
+func (h *theft) stopped(t *testing.T, d *device) {
+	t.Helper()
+	d.wantState(h.good, fmt.Sprintf("previous 1, stopped %d", maxSeq))
+	_, err := d.Active(h.good.App())
+	wantFault(t, err, fault.Untrusted, "cannot start the app: its publisher revoked the device "+h.stolen.ID().Short()+" that signed it", hintOther)
+}
+
+// The stolen device's bundle stops as soon as its publisher's word arrives, from
+// wherever, and its high seq keeps the next one out no longer.
+func TestRevokedSigner(t *testing.T) {
+	h := newTheft(t)
 	t.Run("learned from a member", func(t *testing.T) {
-		d := infect(t)
-		if err := d.Learn(p.log); err != nil {
+		d := h.infect(t, catalog.Ask)
+		if err := d.Learn(h.log); err != nil {
 			t.Fatal(err)
 		}
+		h.stopped(t, d)
 		d.open() // and remembered
-		cured(d)
-	})
-	t.Run("learned from the next bundle", func(t *testing.T) {
-		d := infect(t)
-		// It is refused for its seq on announcement, so it comes by hand.
-		if _, err := d.Install(bytes.NewReader(f2)); err != nil {
-			t.Fatal(err)
-		}
-		d.wantState(b1, fmt.Sprintf("previous 1, stopped %d, waiting 2", uint64(bundle.MaxSeq)))
-	})
-	t.Run("learned from a refused bundle", func(t *testing.T) {
-		d := infect(t)
-		// Signed by the stolen device under the log that revokes it.
-		x, _ := b2.Raw()
-		sig := bundle.Sign(b2.Hash, stolen)
-		if err := d.Remove(b1.App()); err != nil {
-			t.Fatal(err)
-		}
-		d.install(f1)
-		d.announce(b2)
-		if err := d.AddIndex(b2.Hash, x, sig); err != nil {
-			t.Fatal(err)
-		}
-		d.wantProblem(b2, fault.Untrusted, "cannot read the bundle: the device "+stolen.ID().Short()+" that signed it was revoked by its publisher, or never had the right to sign",
-			"do not install it; ask the publisher for a bundle signed by another device")
-		if _, err := d.Install(bytes.NewReader(tf2)); fault.CodeOf(err) != fault.Untrusted {
-			t.Errorf("it did not learn of the revocation: %v", err)
-		}
-		d.announce(b2) // the signature was the peer's choice: another may have a better one
-		d.fetch(give(t, f2))
-		d.wantState(b1, "active 1, waiting 2")
-	})
-	t.Run("back to the previous", func(t *testing.T) {
-		d := infect(t)
-		if err := d.Learn(p.log); err != nil {
-			t.Fatal(err)
-		}
-		if err := d.Reactivate(b1.App(), b1.Hash); err != nil {
-			t.Fatal(err)
-		}
-		d.wantState(b1, "active 1, refused 2")
-		if got := d.page(b1); got != "page of 1" {
-			t.Errorf("the page is %q", got)
-		}
-	})
-	t.Run("signed anew by another device", func(t *testing.T) {
-		d := infect(t)
-		if err := d.Learn(p.log); err != nil {
-			t.Fatal(err)
-		}
-		index, _ := thief.Raw()
-		d.announce(thief) // the very bundle, which the publisher vouches for now
-		d.wantState(b1, fmt.Sprintf("previous 1, stopped %[1]d, refused 2, announced %[1]d", uint64(bundle.MaxSeq)))
-		if err := d.AddIndex(thief.Hash, index, bundle.Sign(thief.Hash, p.devices[0])); err != nil {
-			t.Fatal(err)
-		}
-		d.wantState(b1, fmt.Sprintf("previous 1, stopped %[1]d, refused 2, waiting %[1]d", uint64(bundle.MaxSeq)))
-	})
-	t.Run("waiting", func(t *testing.T) {
-		d := newDevice(t)
-		d.announce(thief)
-		d.fetch(peer)
-		d.wantState(b1, fmt.Sprintf("waiting %d", uint64(bundle.MaxSeq)))
-		if err := d.Learn(p.log); err != nil {
-			t.Fatal(err)
-		}
-		d.wantProblem(thief, fault.Untrusted, "its publisher revoked the device "+stolen.ID().Short()+" that signed it", hintOther)
-		err := d.Approve(thief.App(), thief.Hash, nil)
-		wantFault(t, err, fault.Untrusted, "cannot approve the app: its publisher revoked the device "+stolen.ID().Short()+" that signed it", hintOther)
-	})
-	t.Run("an older log takes nothing back", func(t *testing.T) {
-		d := infect(t)
-		for _, log := range [][][]byte{p.log, before, p.log[:1]} {
+		h.stopped(t, d)
+		for _, log := range [][][]byte{h.before, h.log[:1]} { // an older log takes nothing back
 			if err := d.Learn(log); err != nil {
 				t.Fatal(err)
 			}
 		}
-		cured(d)
+		h.stopped(t, d)
+		d.announce(h.next)
+		d.fetch(give(t, h.nextF))
+		d.wantState(h.good, fmt.Sprintf("previous 1, stopped %d, waiting 2", maxSeq))
+		d.approve(h.next)
+		if got := d.page(h.good); got != "page of 2" {
+			t.Errorf("the page is %q", got)
+		}
+		d.announce(h.evil)
+		d.fetch(h.peer)
+		d.wantProblem(h.evil, fault.Untrusted, "cannot read the bundle: "+h.refusal, h.hint)
 	})
-	t.Run("the previous", func(t *testing.T) {
+	t.Run("learned from the next bundle", func(t *testing.T) {
+		d := h.infect(t, catalog.Follow)
+		d.announce(h.next)
+		d.fetch(give(t, h.nextF))
+		d.wantState(h.good, "active 2, previous 1") // healed, nobody had to do anything
+	})
+	t.Run("learned from the next bundle, by hand", func(t *testing.T) {
+		d := h.infect(t, catalog.Pinned)
+		if _, err := d.Install(bytes.NewReader(h.nextF)); err != nil {
+			t.Fatal(err)
+		}
+		d.wantState(h.good, fmt.Sprintf("previous 1, stopped %d, waiting 2", maxSeq))
+	})
+	t.Run("learned from a refused bundle", func(t *testing.T) {
+		// A peer hands over the next bundle's index, which tells of the
+		// revocation, with a signature of the revoked device.
+		d := h.infect(t, catalog.Ask)
+		d.announce(h.next)
+		index, _ := h.next.Raw()
+		if err := d.AddIndex(h.next.Hash, index, bundle.Sign(h.next.Hash, h.stolen)); err != nil {
+			t.Fatal(err)
+		}
+		d.wantProblem(h.next, fault.Untrusted, "cannot read the bundle: "+h.refusal, h.hint)
+		d.wantState(h.good, fmt.Sprintf("previous 1, stopped %d, refused 2", maxSeq))
+		d.announce(h.next) // the signature was the peer's choice: another may have a better one
+		d.fetch(give(t, h.nextF))
+		d.wantState(h.good, fmt.Sprintf("previous 1, stopped %d, waiting 2", maxSeq))
+	})
+	t.Run("while it waits", func(t *testing.T) {
+		d := newDevice(t)
+		d.announce(h.evil)
+		d.fetch(h.peer)
+		d.wantState(h.evil, fmt.Sprintf("waiting %d", maxSeq))
+		if err := d.Learn(h.log); err != nil {
+			t.Fatal(err)
+		}
+		text := "its publisher revoked the device " + h.stolen.ID().Short() + " that signed it"
+		d.wantProblem(h.evil, fault.Untrusted, text, hintOther)
+		wantFault(t, d.Approve(h.evil.App(), h.evil.Hash, nil), fault.Untrusted, "cannot approve the app: "+text, hintOther)
+	})
+}
+
+// What can be done then: go back, or take the very bundle from a device that the
+// publisher trusts.
+func TestAfterRevocation(t *testing.T) {
+	h := newTheft(t)
+	t.Run("back to the previous", func(t *testing.T) {
+		d := h.infect(t, catalog.Ask)
+		if err := d.Learn(h.log); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Reactivate(h.good.App(), h.good.Hash); err != nil {
+			t.Fatal(err)
+		}
+		d.wantState(h.good, "active 1")
+		if got := d.page(h.good); got != "page of 1" {
+			t.Errorf("the page is %q", got)
+		}
+	})
+	t.Run("signed anew by another device", func(t *testing.T) {
+		d := h.infect(t, catalog.Ask)
+		if err := d.Learn(h.log); err != nil {
+			t.Fatal(err)
+		}
+		index, _ := h.evil.Raw()
+		d.announce(h.evil) // the publisher vouches for it now
+		d.wantState(h.good, fmt.Sprintf("previous 1, stopped %[1]d, announced %[1]d", maxSeq))
+		if err := d.AddIndex(h.evil.Hash, index, bundle.Sign(h.evil.Hash, h.devices[0])); err != nil {
+			t.Fatal(err)
+		}
+		d.wantState(h.good, fmt.Sprintf("previous 1, stopped %[1]d, waiting %[1]d", maxSeq))
+	})
+	t.Run("the previous was the revoked device's", func(t *testing.T) {
 		q := newPublisher(t)
 		lost := q.certify()
 		b1, f1 := q.pack(app{seq: 1, key: lost})
@@ -513,20 +540,31 @@ func TestRevokedSigner(t *testing.T) {
 		err := d.Reactivate(b1.App(), b1.Hash)
 		wantFault(t, err, fault.NotFound, "cannot go back to the previous bundle: this device does not keep it", "install the bundle you want from its file")
 	})
-	t.Run("nobody else can revoke", func(t *testing.T) {
-		d := infect(t)
-		q := newPublisher(t)
-		if err := d.Learn(append([][]byte{q.log[0]}, p.log[1:]...)); err != nil {
-			t.Errorf("a stranger's log is none of our business: %v", err)
-		}
-		spoiled := slices.Clone(p.log)
-		spoiled[len(spoiled)-1] = bytes.Clone(spoiled[len(spoiled)-1])
-		spoiled[len(spoiled)-1][40] ^= 1
-		if err := d.Learn(spoiled); err == nil || !strings.HasPrefix(err.Error(), "cannot take in the identity log: ") || fault.HintOf(err) == "" {
-			t.Errorf("a spoiled log: %v", err)
-		}
-		if got := d.page(b1); got != "evil" {
-			t.Errorf("the page is %q: somebody else's word was taken", got)
-		}
-	})
+}
+
+// Nobody but the publisher can stop their app.
+func TestBadInputRevocation(t *testing.T) {
+	h := newTheft(t)
+	d := h.infect(t, catalog.Ask)
+	q := newPublisher(t)
+	if err := d.Learn(append([][]byte{q.log[0]}, h.log[1:]...)); err != nil {
+		t.Errorf("a stranger's log is none of our business: %v", err)
+	}
+	if err := d.Learn(nil); err != nil {
+		t.Error(err)
+	}
+	spoiled := slices.Clone(h.log)
+	last := bytes.Clone(spoiled[len(spoiled)-1])
+	last[len(last)-1] ^= 1
+	spoiled[len(spoiled)-1] = last
+	err := d.Learn(spoiled)
+	if fault.CodeOf(err) != fault.Untrusted || !strings.HasPrefix(err.Error(), "cannot take in the identity log: cannot read the identity log: cannot add the op: the signature of op ") ||
+		fault.HintOf(err) != "it was damaged or cut off: fetch it again" {
+		t.Errorf("a spoiled log: %v, hint %q", err, fault.HintOf(err))
+	}
+	err = d.Learn([][]byte{h.log[0], h.log[len(h.log)-1]})
+	wantFault(t, err, fault.Invalid, "cannot take in the identity log: cannot read the identity log: 1 ops lack their parents", "it was damaged or cut off: fetch it again")
+	if got := d.page(h.good); got != "evil" {
+		t.Errorf("the page is %q: somebody else's word was taken", got)
+	}
 }

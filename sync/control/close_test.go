@@ -272,121 +272,140 @@ func TestCloseByVoidDevice(t *testing.T) {
 	}
 }
 
-// The strata of several members: this version has no op that makes them, so the
-// test does.
+// A crowd is a group of several members. This version has no op that makes them, so
+// the test does.
+type crowd struct {
+	*world // the owner's
+	worlds map[Role]*world
+	ids    map[keys.UserID]*identity.State
+}
+
+func newCrowd(t *testing.T, roles ...Role) *crowd {
+	t.Helper()
+	c := &crowd{world: newWorld(t), worlds: map[Role]*world{}, ids: map[keys.UserID]*identity.State{}}
+	c.worlds[RoleOwner] = c.world
+	for _, r := range roles {
+		c.worlds[r] = newWorld(t)
+	}
+	return c
+}
+
+// settle does what settle does, with members that ops of a later version will make.
+func (c *crowd) settle() *State {
+	for _, w := range c.worlds {
+		c.ids[w.user] = w.id()
+	}
+	view := c.log.control.View()
+	root, _ := view.Op(c.root())
+	st := settle(root, nil, c.ids)
+	for role, w := range c.worlds {
+		st.members[w.user] = member{role: role, roleOp: root}
+	}
+	st.settleHolders()
+	st.settleCloses(view.Admitted())
+	return &State{group: c.group, view: view, settled: st, cuts: &cutCache{}}
+}
+
+// closed reports whether the close op counts among those of an actor.
+func (c *crowd) closed(list []closing, op keys.Hash) bool {
+	return slices.ContainsFunc(list, func(c closing) bool { return c.op.Hash == op })
+}
+
 func TestRanks(t *testing.T) {
-	owner, admin, writer, reader := newWorld(t), newWorld(t), newWorld(t), newWorld(t)
-	worlds := map[Role]*world{RoleOwner: owner, RoleAdmin: admin, RoleWriter: writer, RoleReader: reader}
 	roles := []Role{RoleOwner, RoleAdmin, RoleWriter, RoleReader}
+	c := newCrowd(t, roles[1:]...)
 	device := map[Role]*keys.KeyPair{}
-	for role, w := range worlds {
+	for role, w := range c.worlds {
 		device[role] = w.device(w.first, identity.PowerFull)
 	}
-	weak := owner.device(owner.first, identity.PowerData)
-	ids := map[keys.UserID]*identity.State{}
-	for _, w := range worlds {
-		ids[w.user] = w.id()
-	}
-	settleAll := func() *State {
-		view := owner.log.control.View()
-		root, _ := view.Op(owner.root())
-		ops := view.Admitted()
-		// As settle does, with members that ops of a later version will make.
-		st := settle(root, nil, ids)
-		for role, w := range worlds {
-			st.members[w.user] = member{role: role, roleOp: root}
-		}
-		st.settleHolders()
-		st.settleCloses(ops)
-		s := &State{group: owner.group, view: view, settled: st, cuts: &cutCache{}}
-		return s
-	}
-	start := owner.log.control.Heads()
+	weak := c.device(c.first, identity.PowerData)
+	start := c.log.control.Heads()
 	for _, by := range roles {
 		for _, of := range roles {
-			w := worlds[of]
-			victim := device[of]
-			// Each close on a branch of its own: what one closes must not void
-			// another's.
-			h := owner.close(worlds[by].first, Close{Type: CloseDevice, Device: victim.ID(), Cuts: []Cut{cutAt(owner.stream(victim, 1), 5)}, Parents: start})
-			m := owner.close(worlds[by].first, Close{Type: CloseMember, User: w.user, Cuts: []Cut{cutAt(owner.stream(w.first, 1), 6)}, Parents: start})
-			want := by == of || by == RoleOwner || by == RoleAdmin && of <= RoleWriter // by == of: its certifier
-			s := settleAll()
-			got := slices.ContainsFunc(s.settled.devices[actor{w.user, victim.ID()}], func(c closing) bool { return c.op.Hash == h })
-			if got != want {
+			// Each close on a branch of its own: what one closes must not void another's.
+			w, victim, author := c.worlds[of], device[of], c.worlds[by].first
+			h := c.close(author, Close{Type: CloseDevice, Device: victim.ID(), Cuts: []Cut{cutAt(c.stream(victim, 1), 5)}, Parents: start})
+			m := c.close(author, Close{Type: CloseMember, User: w.user, Cuts: []Cut{cutAt(c.stream(w.first, 1), 6)}, Parents: start})
+			s := c.settle()
+			over := by == RoleOwner && of != RoleOwner || by == RoleAdmin && of <= RoleWriter
+			if got := c.closed(s.settled.devices[actor{w.user, victim.ID()}], h); got != (over || by == of) { // by == of: its certifier
 				t.Errorf("%s closes a %s's device: %v", by, of, got)
 			}
-			wantMember := by == RoleOwner && of != RoleOwner || by == RoleAdmin && of <= RoleWriter
-			if got := slices.ContainsFunc(s.users[w.user], func(c closing) bool { return c.op.Hash == m }); got != wantMember {
+			if got := c.closed(s.users[w.user], m); got != over {
 				t.Errorf("%s closes a %s: %v", by, of, got)
 			}
 		}
 	}
-	// Not by a device of lesser power.
-	owner.close(weak, Close{Type: CloseDevice, Device: device[RoleAdmin].ID(), Parents: start})
-	for _, c := range settleAll().settled.devices[actor{admin.user, device[RoleAdmin].ID()}] {
-		if c.op.Author == weak.ID() {
-			t.Error("a data device of the owner's closes an admin's device")
-		}
+	h := c.close(weak, Close{Type: CloseDevice, Device: device[RoleAdmin].ID(), Parents: start})
+	if c.closed(c.settle().settled.devices[actor{c.worlds[RoleAdmin].user, device[RoleAdmin].ID()}], h) {
+		t.Error("a data device of the owner's closes an admin's device")
 	}
-	// What takes a role takes that or a higher one.
-	for role, w := range worlds {
-		e, _ := owner.epoch(w.first, nil)
-		s := settleAll()
+	for role, w := range c.worlds {
+		e, _ := c.epoch(w.first, nil)
+		s := c.settle()
 		o, _ := s.view.Op(e)
 		if got := s.valid(o, RoleWriter, identity.Power.HoldsKeys); got != (role >= RoleWriter) {
 			t.Errorf("a %s makes an epoch: %v", role, got)
 		}
 	}
-	// A member close covers what was written under the rights in its past.
-	s := settleAll()
-	stream := owner.stream(writer.first, 1)
-	if seq, _, closed := s.Cut(stream, owner.root()); !closed || seq != 6 {
+}
+
+// A member close covers what was written under the rights in its past.
+func TestMemberClose(t *testing.T) {
+	c := newCrowd(t, RoleWriter)
+	writer := c.worlds[RoleWriter]
+	stream := c.stream(writer.first, 1)
+	c.close(c.first, Close{Type: CloseMember, User: writer.user, Cuts: []Cut{cutAt(stream, 6)}})
+	given := c.op(c.first, addUser{User: writer.user, Role: RoleWriter})
+	s := c.settle()
+	if seq, _, closed := s.Cut(stream, c.root()); !closed || seq != 6 {
 		t.Errorf("under the rights before: %d %v", seq, closed)
 	}
-	if seq, _, closed := s.Cut(owner.stream(writer.first, 2), owner.root()); !closed || seq != 0 {
+	if seq, _, closed := s.Cut(c.stream(writer.first, 2), c.root()); !closed || seq != 0 {
 		t.Errorf("a stream it does not name: %d %v", seq, closed)
 	}
-	given := owner.op(owner.first, addUser{User: writer.user, Role: RoleWriter})
-	s = settleAll()
 	if _, _, closed := s.Cut(stream, given); closed {
 		t.Error("under rights given since")
 	}
-	// Owner over admin: the admin raises nothing that the owner closed.
-	victim := owner.stream(device[RoleWriter], 1)
-	owner.close(owner.first, Close{Type: CloseDevice, Device: device[RoleWriter].ID(), Cuts: []Cut{cutAt(victim, 3)}})
-	owner.close(admin.first, Close{Type: CloseDevice, Device: device[RoleWriter].ID(), Cuts: []Cut{cutAt(victim, 9)}})
-	if seq, _, closed := settleAll().Cut(victim, owner.root()); !closed || seq != 3 {
-		t.Errorf("raised by an admin: %d %v", seq, closed)
+	if _, _, closed := s.Cut(c.stream(c.first, 1), c.root()); closed {
+		t.Error("another member's stream")
 	}
-	owner.close(writer.first, Close{Type: CloseDevice, Device: device[RoleWriter].ID(), Cuts: []Cut{cutAt(victim, 12)}})
-	if seq, _, closed := settleAll().Cut(victim, owner.root()); !closed || seq != 12 {
-		t.Errorf("raised by the certifier: %d %v", seq, closed)
+}
+
+// Certifier over owner over admin.
+func TestAuthorities(t *testing.T) {
+	c := newCrowd(t, RoleAdmin, RoleWriter)
+	writer := c.worlds[RoleWriter]
+	device := writer.device(writer.first, identity.PowerFull)
+	victim := c.stream(device, 1)
+	for _, step := range []struct {
+		by   *keys.KeyPair
+		at   uint64
+		want uint64
+	}{{c.first, 3, 3}, {c.worlds[RoleAdmin].first, 9, 3}, {writer.first, 12, 12}, {c.first, 20, 12}, {c.worlds[RoleAdmin].first, 2, 2}} {
+		c.close(step.by, Close{Type: CloseDevice, Device: device.ID(), Cuts: []Cut{cutAt(victim, step.at)}})
+		if seq, _, closed := c.settle().Cut(victim, c.root()); !closed || seq != step.want {
+			t.Errorf("closed at %d by %v: %d %v", step.at, step.by, seq, closed)
+		}
 	}
 }
 
 // An owner's close of an admin's device voids what the admin closed beside it; the
 // admin's own certifications stay the admin's.
 func TestStrata(t *testing.T) {
-	owner, admin, writer := newWorld(t), newWorld(t), newWorld(t)
+	c := newCrowd(t, RoleAdmin, RoleWriter)
+	admin, writer := c.worlds[RoleAdmin], c.worlds[RoleWriter]
 	child := admin.device(admin.first, identity.PowerFull)
 	victim := writer.device(writer.first, identity.PowerFull)
-	ids := map[keys.UserID]*identity.State{owner.user: owner.id(), admin.user: admin.id(), writer.user: writer.id()}
-	start := owner.log.control.Heads()
-	owner.close(admin.first, Close{Type: CloseDevice, Device: victim.ID(), Parents: start})
-	owner.close(admin.first, Close{Type: CloseDevice, Device: child.ID(), Parents: start})
-	owner.close(owner.first, Close{Type: CloseDevice, Device: admin.first.ID(), Parents: start})
-	view := owner.log.control.View()
-	root, _ := view.Op(owner.root())
-	st := settle(root, nil, ids)
-	st.members[admin.user] = member{role: RoleAdmin, roleOp: root}
-	st.members[writer.user] = member{role: RoleWriter, roleOp: root}
-	st.settleHolders()
-	st.settleCloses(view.Admitted())
-	if len(st.devices[actor{writer.user, victim.ID()}]) != 0 {
+	start := c.log.control.Heads()
+	byAdmin := c.close(admin.first, Close{Type: CloseDevice, Device: victim.ID(), Parents: start})
+	byCertifier := c.close(admin.first, Close{Type: CloseDevice, Device: child.ID(), Parents: start})
+	c.close(c.first, Close{Type: CloseDevice, Device: admin.first.ID(), Parents: start})
+	s := c.settle()
+	if c.closed(s.settled.devices[actor{writer.user, victim.ID()}], byAdmin) {
 		t.Error("a closed admin's close beside it holds")
 	}
-	if len(st.devices[actor{admin.user, child.ID()}]) != 1 {
+	if !c.closed(s.settled.devices[actor{admin.user, child.ID()}], byCertifier) {
 		t.Error("the owner's close reached into the identity stratum")
 	}
 }

@@ -366,7 +366,6 @@ func TestKeyringFor(t *testing.T) {
 func TestApps(t *testing.T) {
 	w := newWorld(t)
 	phone := w.device(w.first, identity.PowerFull)
-	data := w.device(w.first, identity.PowerData)
 	w.fill(w.first)
 	tasks := App{Publisher: keys.UserID{7}, ID: "tasks", Seq: 3, Index: keys.Hash{3}, Collections: []record.CollectionID{8, 4, 8}}
 	installed := func() []App {
@@ -428,15 +427,24 @@ func TestApps(t *testing.T) {
 		t.Errorf("removed beside: %+v", got)
 	}
 	install(w.first, 2)
-	// A data device neither installs nor removes.
+}
+
+// Who may install, and what.
+func TestInstallsRefused(t *testing.T) {
+	w := newWorld(t)
+	data := w.device(w.first, identity.PowerData)
+	w.fill(w.first)
+	tasks := App{Publisher: keys.UserID{7}, ID: "tasks", Seq: 1}
+	w.control(w.keyring(w.first).NewInstall(tasks))
+	ns, _ := w.keyring(w.first).Namespace(tasks.Publisher, tasks.ID)
 	if _, err := w.keyring(data).NewInstall(tasks); fault.CodeOf(err) != fault.Denied {
 		t.Errorf("a data device installs: %v", err)
 	}
-	if _, err := w.state().NewRemoval(data, got[0].Namespace); fault.CodeOf(err) != fault.Denied {
+	if _, err := w.state().NewRemoval(data, ns); fault.CodeOf(err) != fault.Denied {
 		t.Errorf("a data device removes: %v", err)
 	}
-	w.op(data, appRemoved{Namespace: got[0].Namespace})
-	if got := installed(); len(got) != 1 {
+	w.op(data, appRemoved{Namespace: ns})
+	if got := w.state().Apps(w.keyring(w.first)); len(got) != 1 {
 		t.Error("a data device removed the app")
 	}
 	for name, app := range map[string]App{

@@ -56,8 +56,8 @@ func (a advance) Pieces() int { return advancePieces }
 func (a advance) ApplyPiece(_ store.Tx, _ int) error {
 	x := a.g.txn
 	now := a.g.now().UnixMilli()
-	for _, old := range a.g.sortedStreams() {
-		if s := x.branch(old.num); s.ready(now) {
+	for _, s := range x.everyBranch() {
+		if s.ready(now) {
 			return x.fail(x.advanceRun(x.stage(s)))
 		}
 	}
@@ -119,8 +119,7 @@ func (x *txn) review() error {
 		return err
 	}
 	rebuild := map[record.NamespaceID]bool{}
-	for _, old := range x.g.sortedStreams() {
-		s := x.branch(old.num)
+	for _, s := range x.everyBranch() {
 		stale, err := x.stale(s)
 		if err != nil {
 			return err
@@ -128,10 +127,8 @@ func (x *txn) review() error {
 		if stale {
 			rebuild[s.id.Namespace] = true
 		}
-		switch s.row.Reason {
-		case ReasonRole, ReasonEpoch, ReasonBranch:
-			s = x.stage(s)
-			s.row.Reason = ReasonWork
+		if s.lags() && s.row.Reason != ReasonNone {
+			x.stage(s).row.Reason = ReasonWork // a close may even end what is held
 		}
 	}
 	for ns := range rebuild {
@@ -190,11 +187,11 @@ func (x *txn) reset(sp *space) error {
 			return err
 		}
 	}
-	for _, old := range x.g.sortedStreams() {
-		if old.row.Namespace != sp.num {
+	for _, s := range x.everyBranch() {
+		if s.row.Namespace != sp.num {
 			continue
 		}
-		s := x.stage(x.branch(old.num))
+		s = x.stage(s)
 		s.row.Applied, s.row.Empty, s.row.Roles = s.row.Fork, 0, nil
 		s.row.Reason, s.row.Due = ReasonWork, 0
 	}

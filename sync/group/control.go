@@ -16,9 +16,9 @@ func (g *Group) resolve() *view {
 	defer g.controlMu.Unlock()
 	s := g.control.Resolve()
 	if before := g.current(); before != nil {
-		return &view{state: s, keys: before.keys.For(s)}
+		return &view{state: s, keys: before.keys.For(s), heads: g.control.Heads()}
 	}
-	return &view{state: s, keys: s.Keyring(g.self)}
+	return &view{state: s, keys: s.Keyring(g.self), heads: g.control.Heads()}
 }
 
 // reloadControl makes the control log in memory that of the database again.
@@ -125,12 +125,9 @@ func (x *txn) flushControl() error {
 	return nil
 }
 
-// ControlHeads describes which control ops are here.
-func (g *Group) ControlHeads() control.Heads {
-	g.controlMu.Lock()
-	defer g.controlMu.Unlock()
-	return g.control.Heads()
-}
+// ControlHeads describes which control ops are here, durably: those that Control
+// follows from. The slices are not to be changed.
+func (g *Group) ControlHeads() control.Heads { return g.current().heads }
 
 // ControlMissing returns the ops that somebody with these heads lacks, in an
 // order in which they can be added.

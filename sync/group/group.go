@@ -93,6 +93,7 @@ type Group struct {
 type view struct {
 	state *control.State
 	keys  *control.Keyring
+	heads control.Heads
 }
 
 // A stream is one branch of one stream. Published ones are never changed, only

@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
@@ -150,6 +151,24 @@ func (x *txn) branch(n BranchNumber) *stream {
 		return s
 	}
 	return x.g.streams[n]
+}
+
+// everyBranch returns all branches, staged or published, in order of their
+// numbers.
+func (x *txn) everyBranch() []*stream {
+	out := x.g.sortedStreams()
+	for i, s := range out {
+		if c := x.streams[s.num]; c != nil {
+			out[i] = c
+		}
+	}
+	for n, s := range x.streams {
+		if x.g.streams[n] == nil {
+			out = append(out, s)
+		}
+	}
+	slices.SortFunc(out, func(a, b *stream) int { return cmp.Compare(a.num, b.num) })
+	return out
 }
 
 // newBranch stages a new branch of a stream: its first, or a fork above seq

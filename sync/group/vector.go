@@ -7,6 +7,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/store"
 )
@@ -101,6 +102,8 @@ type Summary struct {
 	Records   uint64 // visible
 	Changes   uint64 // position of the change feed
 	Settled   bool   // every stored batch is applied
+
+	Control *control.State // the control log that the state follows from
 }
 
 // Namespaces is how many namespaces the group has data of.
@@ -136,7 +139,7 @@ func (g *Group) Summary(ns record.NamespaceID) (s Summary, ok bool) {
 func (g *Group) summaryLocked(sp *space) Summary {
 	s := Summary{
 		Namespace: sp.row.Namespace, Tips: g.vectorLocked(sp.row.Namespace), Digest: sp.row.Digest,
-		Records: sp.row.Records, Changes: sp.row.Changes, Settled: true,
+		Records: sp.row.Records, Changes: sp.row.Changes, Settled: true, Control: g.Control(),
 	}
 	for i := range s.Tips {
 		s.Settled = s.Settled && !g.streams[s.Tips[i].Branch].lags()

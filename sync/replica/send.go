@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"encoding/binary"
 	"slices"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/group"
+	"github.com/peers-run/peers-runtime/sync/record"
 )
 
 // Next returns the next frame to send, built in buf's room, or ok=false when
@@ -65,13 +67,20 @@ func (s *Session) next(buf []byte) ([]byte, bool, error) {
 	return s.nextDigest(buf)
 }
 
+// lookAtControl takes note of our control log as it is now.
+func (s *Session) lookAtControl() {
+	s.ctlView = s.g.Control()
+	s.ctlMine = s.g.ControlHeads()
+	s.ctlHash = hashHeads(s.ctlMine)
+}
+
 // missingOps gathers control ops that the peer lacks, as many as one frame
 // should hold. It looks only when our log or what we know of the peer's changed.
 func (s *Session) missingOps() *opsMessage {
-	if v := s.g.Control(); v != s.ctlView {
-		s.ctlView = v
-		s.ctlMine = s.g.ControlHeads()
-		s.ctlQueue = s.g.ControlMissing(s.ctlSent)
+	if s.g.Control() != s.ctlView || s.ctlStale {
+		s.lookAtControl()
+		s.ctlStale = false
+		s.ctlQueue = s.g.ControlMissing(joinHeads(s.ctlTheirs, s.ctlSent))
 	}
 	if len(s.ctlQueue) == 0 {
 		return nil
@@ -86,7 +95,7 @@ func (s *Session) missingOps() *opsMessage {
 	}
 	if len(s.ctlQueue) == 0 {
 		m.Heads = encodeHeads(s.ctlMine)
-		s.ctlSent = joinHeads(s.ctlSent, s.ctlMine)
+		s.ctlSent = s.ctlMine
 	}
 	return m
 }
@@ -142,13 +151,8 @@ func unique(hs []keys.Hash) []keys.Hash {
 }
 
 func (s *Session) receiveHeads(m *headsMessage) error {
-	if s.ctlState == ctlKnown {
-		// Our logs were equal at Hello and the peer's Hello raced with a change.
-		s.ctlView = nil
-	}
 	s.ctlState = ctlKnown
-	s.ctlSent = m.decode()
-	s.ctlView = nil
+	s.ctlTheirs, s.ctlStale = m.decode(), true
 	return nil
 }
 
@@ -157,8 +161,9 @@ func (s *Session) receiveOps(m *opsMessage) error {
 	for _, o := range m.Ops {
 		ops = append(ops, control.Raw{User: o.User, Bytes: o.Op})
 	}
-	s.ctlSent = joinHeads(s.ctlSent, m.Heads.decode())
-	s.ctlView = nil
+	if len(m.Heads.Control) > 0 { // the last of a series
+		s.ctlTheirs, s.ctlStale = m.Heads.decode(), true
+	}
 	s.ctlBusy++
 	s.last = s.now()
 	return s.g.SubmitControl(ops, func(err error) {
@@ -192,19 +197,13 @@ func (s *Session) nextRun(buf []byte, sp *space) ([]byte, bool, error) {
 	if !sp.known {
 		return nil, false, nil
 	}
-	for _, t := range s.g.Vector(sp.id) {
-		at, placed := sp.sent[t.Branch]
-		if !placed {
-			var err error
-			if at, placed, err = s.place(sp, t); err != nil || !placed {
-				if len(s.out) > 0 || err != nil {
-					return s.flushOut(buf, err)
-				}
-				continue
-			}
-			sp.sent[t.Branch] = at
+	vector := s.g.Vector(sp.id)
+	for _, t := range vector {
+		at, placed, err := s.position(sp, t, vector)
+		if len(s.out) > 0 || err != nil {
+			return s.flushOut(buf, err)
 		}
-		if at >= t.Seq {
+		if !placed || at >= t.Seq {
 			continue
 		}
 		frame, upTo, err := s.g.AppendRun(beginFrame(buf, TypeRun), t, at)
@@ -231,32 +230,80 @@ func (s *Session) flushOut(buf []byte, err error) ([]byte, bool, error) {
 	return encodeFrame(buf, o.typ, o.msg), true, nil
 }
 
-// place finds from where the peer lacks a branch of ours. placed is false while
-// the peer has a fork of the stream and must first find the common batch: the
-// branch's marks are queued, once.
-func (s *Session) place(sp *space, t group.Tip) (at uint64, placed bool, err error) {
+// position is up to where the peer has, or was sent, a branch of ours. placed is
+// false while that cannot be said.
+func (s *Session) position(sp *space, t group.Tip, vector []group.Tip) (at uint64, placed bool, err error) {
+	if at, placed = sp.sent[t.Branch]; placed && at >= t.Seq {
+		return at, true, nil
+	}
+	theirs := sp.theirs[t.Stream]
+	beyond := false // the peer has batches above at, on this branch or another
+	for _, o := range theirs {
+		if o.Head == t.Head {
+			sp.sent[t.Branch] = t.Seq
+			return t.Seq, true, nil
+		}
+		beyond = beyond || o.Seq > at && o.Seq < t.Seq
+	}
+	switch {
+	case !placed:
+		at, placed, err = s.place(sp, t, vector)
+	case beyond:
+		var reach uint64
+		reach, _, err = s.g.Reach(t, theirs)
+		at = max(at, reach)
+	}
+	if placed && err == nil {
+		sp.sent[t.Branch] = at
+	}
+	return at, placed, err
+}
+
+// place finds from where the peer lacks a branch of ours, out of what it said it
+// has. While it has batches that are not here it may have the branch, or a fork of
+// it. If those are all later than ours, waiting tells: the peer sends them, or, not
+// knowing our tip, its marks. Else it is for us to send the branch's marks, once,
+// and for the peer to answer with Need.
+func (s *Session) place(sp *space, t group.Tip, vector []group.Tip) (at uint64, placed bool, err error) {
 	theirs := sp.theirs[t.Stream]
 	if len(theirs) == 0 {
 		return 0, true, nil
+	}
+	known := sp.knowledge(t.Stream, vector)
+	if sp.tried[t.Branch] == known {
+		return 0, false, nil
 	}
 	at, unknown, err := s.g.Reach(t, theirs)
 	if err != nil {
 		return 0, false, err
 	}
-	ahead := slices.ContainsFunc(unknown, func(o group.Tip) bool { return o.Seq > t.Seq })
-	behind := slices.ContainsFunc(unknown, func(o group.Tip) bool { return o.Seq <= t.Seq })
-	switch {
-	case ahead && !behind:
-		// Most likely the peer has all of ours and more. If it forked instead,
-		// it sees that by our tip and sends marks.
-		return t.Seq, true, nil
-	case !behind:
+	unknown = slices.DeleteFunc(unknown, func(o group.Tip) bool { return sp.parted[o.Head] })
+	if len(unknown) == 0 {
 		return at, true, nil
-	case sp.marked[t.Branch]:
+	}
+	sp.tried[t.Branch] = known
+	if sp.marked[t.Branch] || !slices.ContainsFunc(unknown, func(o group.Tip) bool { return o.Seq <= t.Seq }) {
 		return 0, false, nil
 	}
 	sp.marked[t.Branch] = true
 	return 0, false, s.sendMarks(sp, t)
+}
+
+// knowledge sums up what a branch's place depends on. It is never zero.
+func (sp *space) knowledge(stream record.Stream, vector []group.Tip) uint64 {
+	sum := uint64(1)
+	add := func(h keys.Hash, salt uint64) { sum = sum*0x100000001b3 ^ binary.BigEndian.Uint64(h[:]) + salt }
+	for _, t := range vector {
+		if t.Stream == stream {
+			add(t.Head, 0)
+		}
+	}
+	for _, o := range sp.theirs[stream] {
+		if add(o.Head, 1); sp.parted[o.Head] {
+			sum++
+		}
+	}
+	return max(sum, 1)
 }
 
 func (s *Session) sendMarks(sp *space, t group.Tip) error {
@@ -268,12 +315,12 @@ func (s *Session) sendMarks(sp *space, t group.Tip) error {
 	return nil
 }
 
-// receiveMarks learns of a fork: the peer's branch and hashes down along it. The
-// highest that we hold is where the branches part; from there each sends its
+// receiveMarks learns of a fork: a branch of the peer's and hashes down along it.
+// The highest that we hold is where it parts from ours; from there each sends its
 // own.
 func (s *Session) receiveMarks(m *tipsMessage) error {
 	marks, err := group.DecodeTips(m.Namespace, m.Tips)
-	if err != nil || len(marks) == 0 || len(marks) > 64 {
+	if err != nil || len(marks) == 0 || len(marks) > maxMarks {
 		return protocol("malformed marks")
 	}
 	if s.needs++; s.needs > maxNeeds {
@@ -285,28 +332,23 @@ func (s *Session) receiveMarks(m *tipsMessage) error {
 		if mark.Stream != marks[0].Stream {
 			return protocol("marks of several streams")
 		}
-		if _, held, err := s.g.Holds(mark); err != nil {
+		_, held, err := s.g.Holds(mark)
+		switch {
+		case err != nil:
 			return err
-		} else if held {
-			common = max(common, mark.Seq)
+		case !held:
+			sp.parted[mark.Head] = true
+		case mark.Seq > common:
+			common = mark.Seq
+			sp.has(mark)
 		}
-	}
-	for _, t := range s.g.Vector(sp.id) {
-		if t.Stream != marks[0].Stream {
-			continue
-		}
-		reach, _, err := s.g.Reach(t, marks)
-		if err != nil {
-			return err
-		}
-		sp.sent[t.Branch] = reach
 	}
 	s.g.NoteKnown(marks[0])
-	if common < marks[0].Seq {
-		s.out = append(s.out, outFrame{TypeNeed, &needMessage{sp.id, group.AppendTips(nil, marks[:1]), common}})
-	}
+	s.out = append(s.out, outFrame{TypeNeed, &needMessage{sp.id, group.AppendTips(nil, marks[:1]), common}})
 	return nil
 }
+
+const maxMarks = 64 // that group.Marks lists
 
 // maxNeeds bounds how often one session goes back in a stream: an honest peer
 // does it once for a fork.
@@ -320,27 +362,31 @@ func (s *Session) receiveNeed(m *needMessage) error {
 	if s.needs++; s.needs > maxNeeds {
 		return fault.New(fault.Rate, "sync with the peer", "", "it asks for streams again and again")
 	}
+	sp := s.spaces[m.Namespace]
+	if sp == nil || !sp.known {
+		return protocol("it asks for a branch that it was not told of")
+	}
 	at, held, err := s.g.Holds(tips[0])
 	if err != nil || !held {
 		return err
 	}
-	sp := s.space(m.Namespace)
-	sp.known = true
 	sp.sent[at.Branch] = min(m.After, at.Seq)
 	return nil
 }
 
-// nextDigest tells the peer our state digest when it has changed and nothing
+// nextDigest tells the peer our state digest when it may have changed and nothing
 // else is left to say.
 func (s *Session) nextDigest(buf []byte) ([]byte, bool, error) {
 	for _, sum := range s.g.Summaries() {
 		sp := s.space(sum.Namespace)
 		it := item(&sum)
-		if !sp.known || !sum.Settled || (it.Vector == sp.digestAt && sp.digestSettled) {
+		key := digestKey{it.Vector, s.ctlHash}
+		if !sp.known || !sum.Settled || sum.Control != s.ctlView || key == sp.digest {
 			continue
 		}
-		sp.digestAt, sp.digestSettled = it.Vector, true
-		return encodeFrame(buf, TypeDigest, &digestMessage{Item: it, Control: hashHeads(s.ctlMine)}), true, nil
+		sp.digest = key
+		s.compare(sp)
+		return encodeFrame(buf, TypeDigest, &digestMessage{Item: it, Control: s.ctlHash}), true, nil
 	}
 	return nil, false, nil
 }
@@ -361,7 +407,10 @@ func (s *Session) compare(sp *space) {
 		sp.equal = time.Time{}
 		return
 	}
-	if !sum.Settled || !sp.told.Settled || sp.toldControl != hashHeads(s.g.ControlHeads()) {
+	if sp.known {
+		sp.hasAll(sum.Tips)
+	}
+	if !sum.Settled || !sp.told.Settled || sp.toldControl != s.hashOf(&sum) {
 		return
 	}
 	if sum.Digest == sp.told.Digest {
@@ -371,9 +420,33 @@ func (s *Session) compare(sp *space) {
 		sp.drift = false
 		return
 	}
-	sp.equal = time.Time{}
-	if !sp.drift {
-		sp.drift = true
+	sp.equal, sp.drift = time.Time{}, true
+	if !sp.rebuilt {
+		sp.rebuilt = true
 		s.g.ReportDrift(sp.id, s.peer)
 	}
+}
+
+// hasAll notes that the peer's vector is ours.
+func (sp *space) hasAll(tips []group.Tip) {
+	for i, t := range tips {
+		if i == 0 || tips[i-1].Stream != t.Stream {
+			sp.theirs[t.Stream] = sp.theirs[t.Stream][:0]
+		}
+		sp.has(t)
+		sp.sent[t.Branch] = t.Seq
+	}
+}
+
+// hashOf is the hash of the control log under which a summary holds, or of none
+// when it changed meanwhile.
+func (s *Session) hashOf(sum *group.Summary) keys.Hash {
+	if sum.Control == s.ctlView {
+		return s.ctlHash
+	}
+	h := hashHeads(s.g.ControlHeads())
+	if sum.Control != s.g.Control() {
+		return keys.Hash{}
+	}
+	return h
 }

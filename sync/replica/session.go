@@ -64,6 +64,7 @@ type Session struct {
 	skew     time.Duration
 	inflight int // bytes of runs being stored
 	needs    int // how often the peer went back in a stream
+	learnt   int // tips in the peer's vectors
 	spaces   map[record.NamespaceID]*space
 	order    []*space // in order of first mention
 	turn     int      // the space whose runs go next
@@ -72,12 +73,15 @@ type Session struct {
 	last     time.Time // when something useful last arrived
 
 	// The control log, also guarded by mu.
-	ctlState ctlState
-	ctlSent  control.Heads  // what the peer has once it has read all that was sent
-	ctlMine  control.Heads  // what we had at ctlView
-	ctlView  *control.State // our log when ctlQueue was last made
-	ctlQueue []control.Raw  // what the peer lacks
-	ctlBusy  int            // messages of ops being stored
+	ctlState  ctlState
+	ctlTheirs control.Heads  // what the peer last said it has
+	ctlSent   control.Heads  // what we had when it was last sent all
+	ctlMine   control.Heads  // what we had at ctlView
+	ctlHash   keys.Hash      // of ctlMine
+	ctlStale  bool           // ctlTheirs changed since ctlQueue was made
+	ctlView   *control.State // our log when ctlQueue was last made
+	ctlQueue  []control.Raw  // what the peer lacks
+	ctlBusy   int            // messages of ops being stored
 }
 
 type outFrame struct {
@@ -99,18 +103,23 @@ type space struct {
 	mine   []group.Tip                   // our vector when we said Hello
 	known  bool                          // theirs is complete
 	asked  bool                          // our Vector is queued or was sent
-	theirs map[record.Stream][]group.Tip // what the peer has stored, as far as it said
+	theirs map[record.Stream][]group.Tip // batches that the peer has, as far as it said or sent them
+	parted map[keys.Hash]bool            // of those that are not here: their marks came, so theirs says where we part
 	sent   map[group.BranchNumber]uint64 // up to which batch the peer has, or was sent, a branch
+	tried  map[group.BranchNumber]uint64 // what was known when a branch could not be placed (knowledge)
 	marked map[group.BranchNumber]bool   // branches whose marks were sent
 	ack    map[record.Stream]bool        // streams that grew by this peer's runs, to be acknowledged
 
-	digestAt      keys.Hash  // vector of the last digest we sent
-	digestSettled bool       // and it was settled
-	told          *helloItem // the peer's latest digest
-	toldControl   keys.Hash  // and under which control log
-	equal         time.Time  // since when vectors and digests are equal; zero if not
-	drift         bool       // equal vectors, unequal digests
+	digest      digestKey  // of the last digest we sent
+	told        *helloItem // the peer's latest digest
+	toldControl keys.Hash  // and under which control log
+	equal       time.Time  // since when vectors and digests are equal; zero if not
+	drift       bool       // equal vectors, unequal digests
+	rebuilt     bool       // because of drift, once: a liar must not make us do it again and again
 }
+
+// A digestKey says what a digest is a function of.
+type digestKey struct{ vector, control keys.Hash }
 
 // Counters count what a session moved.
 type Counters struct {
@@ -202,12 +211,17 @@ func (s *Session) Accept(in Incoming) error {
 		return s.err
 	}
 	s.stats.BytesIn += uint64(len(in.frame))
-	if err := s.receive(typ, body); err != nil {
-		s.fail(err)
-		return err
+	err := s.receive(typ, body)
+	if err == nil && len(s.order) > maxSpaces {
+		err = tooManySpaces()
 	}
-	return nil
+	if err != nil {
+		s.fail(err)
+	}
+	return err
 }
+
+func tooManySpaces() error { return protocol("more than %d namespaces", maxSpaces) }
 
 func (s *Session) receive(typ Type, body []byte) error {
 	if !s.helloed && typ != TypeHello && typ != TypeBye {
@@ -264,8 +278,8 @@ func (s *Session) space(id record.NamespaceID) *space {
 	sp := s.spaces[id]
 	if sp == nil {
 		sp = &space{
-			id: id, theirs: map[record.Stream][]group.Tip{}, sent: map[group.BranchNumber]uint64{},
-			marked: map[group.BranchNumber]bool{}, ack: map[record.Stream]bool{},
+			id: id, theirs: map[record.Stream][]group.Tip{}, parted: map[keys.Hash]bool{}, sent: map[group.BranchNumber]uint64{},
+			tried: map[group.BranchNumber]uint64{}, marked: map[group.BranchNumber]bool{}, ack: map[record.Stream]bool{},
 		}
 		s.spaces[id] = sp
 		s.order = append(s.order, sp)
@@ -286,7 +300,7 @@ func (s *Session) receiveHello(m *hello) error {
 	s.sayHello()
 	s.helloed = true
 	s.skew = time.Duration(m.Wall-s.now().UnixMilli()) * time.Millisecond
-	if s.ctlState = ctlKnown; m.Control != hashHeads(s.ctlMine) {
+	if s.ctlState = ctlKnown; m.Control != s.ctlHash {
 		s.ctlState = ctlDiffers
 		mine := encodeHeads(s.ctlMine)
 		s.out = append(s.out, outFrame{TypeHeads, &mine})
@@ -318,15 +332,16 @@ func (s *Session) sayHello() {
 		return
 	}
 	s.saidHi = true
-	s.ctlView = s.g.Control()
-	s.ctlMine = s.g.ControlHeads()
-	s.ctlSent = s.ctlMine // until the peer says otherwise
+	s.lookAtControl()
+	s.ctlTheirs = s.ctlMine // until the peer says otherwise
 	s.seen = s.g.Namespaces()
-	m := hello{Version: Protocol, Wall: s.now().UnixMilli(), Control: hashHeads(s.ctlMine)}
+	m := hello{Version: Protocol, Wall: s.now().UnixMilli(), Control: s.ctlHash}
 	for _, sum := range s.g.Summaries() {
 		sp := s.space(sum.Namespace)
 		it := item(&sum)
-		sp.mine, sp.digestAt, sp.digestSettled = sum.Tips, it.Vector, it.Settled
+		if sp.mine = sum.Tips; it.Settled {
+			sp.digest = digestKey{it.Vector, s.ctlHash}
+		}
 		m.Spaces = append(m.Spaces, it)
 	}
 	s.out = append(s.out, outFrame{TypeHello, &m})
@@ -346,8 +361,17 @@ func (s *Session) sendVector(sp *space) {
 // learn records the peer's whole vector in a namespace.
 func (s *Session) learn(sp *space, tips []group.Tip) {
 	sp.known = true
+	s.learnt += len(tips)
 	for _, t := range tips {
-		sp.theirs[t.Stream] = append(sp.theirs[t.Stream], t)
+		sp.has(t)
+	}
+}
+
+// has notes that the peer has a batch.
+func (sp *space) has(t group.Tip) {
+	have := sp.theirs[t.Stream]
+	if len(have) < maxForks && !slices.ContainsFunc(have, func(o group.Tip) bool { return o.Head == t.Head }) {
+		sp.theirs[t.Stream] = append(have, t)
 	}
 }
 
@@ -360,6 +384,9 @@ func (s *Session) receiveVector(m *tipsMessage) error {
 	s.sendVector(sp) // the peer waits for ours as we may for its
 	if !sp.known {   // else its Hello said it all, and its runs come
 		s.learn(sp, tips)
+	}
+	if s.learnt > maxLearnt {
+		return fault.New(fault.Quota, "sync with the peer", "", "it lists %d streams", s.learnt)
 	}
 	for _, t := range tips {
 		s.g.NoteKnown(t)
@@ -377,31 +404,38 @@ func (s *Session) receiveAck(m *tipsMessage) error {
 		return protocol("ack in a namespace never mentioned")
 	}
 	for _, t := range tips {
-		s.note(sp, t)
+		if err := s.note(sp, t); err != nil {
+			return err
+		}
 	}
 	s.compare(sp)
 	return nil
 }
 
-// note records a tip of the peer, replacing those that it continues.
-func (s *Session) note(sp *space, t group.Tip) {
-	have := sp.theirs[t.Stream]
+// note records a tip of the peer, replacing those that it continues. What it
+// acknowledges must be here; of other things it may not say so.
+func (s *Session) note(sp *space, t group.Tip) error {
 	at, held, err := s.g.Holds(t)
 	if err != nil || !held {
-		if !slices.ContainsFunc(have, func(o group.Tip) bool { return o.Head == t.Head }) && len(have) < maxForks {
-			sp.theirs[t.Stream] = append(have, t)
-		}
-		return
+		return err
 	}
-	have = slices.DeleteFunc(have, func(o group.Tip) bool {
+	have := slices.DeleteFunc(sp.theirs[t.Stream], func(o group.Tip) bool {
+		if o.Seq > t.Seq {
+			return false
+		}
 		oAt, oHeld, err := s.g.Holds(o)
-		return err == nil && oHeld && oAt.Branch == at.Branch && o.Seq <= t.Seq
+		return err == nil && oHeld && oAt.Branch == at.Branch
 	})
 	sp.theirs[t.Stream] = append(have, t)
 	sp.sent[at.Branch] = max(sp.sent[at.Branch], t.Seq)
+	return nil
 }
 
-const maxForks = 32
+// Bounds of what a peer's words may take in memory.
+const (
+	maxForks  = 32      // tips of one stream
+	maxLearnt = 1 << 16 // tips of all vectors
+)
 
 // acceptRun hands a verified run to the database.
 func (s *Session) acceptRun(p *group.Prepared, bytes int) error {
@@ -416,7 +450,12 @@ func (s *Session) acceptRun(p *group.Prepared, bytes int) error {
 		s.fail(protocol("a run before Hello"))
 		return s.err
 	}
-	s.inbound(p.Tips())
+	s.space(p.Stream().Namespace).inbound(p.Tips())
+	if len(s.order) > maxSpaces {
+		defer s.mu.Unlock()
+		s.fail(tooManySpaces())
+		return s.err
+	}
 	s.inflight += size
 	s.last = s.now()
 	s.stats.RunsIn++
@@ -438,19 +477,12 @@ func (s *Session) end(err error) error {
 }
 
 // inbound notes that the peer has what it is sending, so that it is not sent
-// back.
-func (s *Session) inbound(before, after group.Tip) {
-	sp := s.space(after.Stream.Namespace)
-	for _, t := range s.g.Vector(sp.id) {
-		if t.Stream == before.Stream && t.Head == before.Head {
-			sp.sent[t.Branch] = max(sp.sent[t.Branch], after.Seq)
-			return
-		}
-	}
+// back. On which branch that lies is not known before it is stored: position finds
+// out.
+func (sp *space) inbound(before, after group.Tip) {
 	have := slices.DeleteFunc(sp.theirs[after.Stream], func(o group.Tip) bool { return o.Head == before.Head })
-	if len(have) < maxForks {
-		sp.theirs[after.Stream] = append(have, after)
-	}
+	sp.theirs[after.Stream] = have
+	sp.has(after)
 }
 
 // stored is called when a run is durable, or cannot be.

@@ -22,9 +22,7 @@ func readSchema(t *table) schema.Schema {
 		return s // what does not read cannot be judged
 	}
 	if err := s.Validate(); err != nil {
-		for _, line := range strings.Split(causeOf(err).Error(), "\n") {
-			*t.faults = append(*t.faults, line)
-		}
+		*t.faults = append(*t.faults, strings.Split(causeOf(err).Error(), "\n")...)
 	}
 	return s
 }

@@ -81,6 +81,8 @@ type Config struct {
 
 const defaultMaxBytes = 2 << 30
 
+const hintElsewhere = "ask a device that has the app"
+
 // A Catalog is the installed set. Safe for concurrent use.
 type Catalog struct {
 	// Set by Open, never changed.
@@ -299,7 +301,7 @@ func (c *Catalog) withManifestLocked(hash keys.Hash) (*bundle.Bundle, error) {
 		return nil, err
 	}
 	if b == nil {
-		return nil, fault.New(fault.NotFound, "find the bundle", "", "no bundle %s is known", hash.Short())
+		return nil, fault.New(fault.NotFound, "find the bundle", hintElsewhere, "no bundle %s is known", hash.Short())
 	}
 	if b.Manifest != nil {
 		return b, nil
@@ -343,7 +345,7 @@ func (c *Catalog) lostLocked(hash keys.Hash, id bundle.ChunkID) {
 func (c *Catalog) File(b *bundle.Bundle, path string) (*bundle.FileReader, error) {
 	f := b.Index.File(path)
 	if f == nil {
-		return nil, fault.New(fault.NotFound, "open a file of the app", "", "there is no %s", fault.Quote(path))
+		return nil, fault.New(fault.NotFound, "open a file of the app", "the app refers to a file that its bundle lacks", "there is no %s", fault.Quote(path))
 	}
 	return bundle.NewFileReader(f, func(id bundle.ChunkID) ([]byte, error) { return c.chunk(b.Hash, id) }), nil
 }
@@ -413,7 +415,7 @@ func (c *Catalog) Index(hash keys.Hash) (index, sig []byte, err error) {
 	defer c.mu.Unlock()
 	b := c.bundles[hash]
 	if b == nil {
-		return nil, nil, fault.New(fault.NotFound, "find the bundle", "", "no bundle %s is known", hash.Short())
+		return nil, nil, fault.New(fault.NotFound, "find the bundle", hintElsewhere, "no bundle %s is known", hash.Short())
 	}
 	index, sig = b.Raw()
 	return index, sig, nil
@@ -426,7 +428,7 @@ func (c *Catalog) Chunk(hash keys.Hash, id bundle.ChunkID) ([]byte, error) {
 	b := c.bundles[hash]
 	c.mu.Unlock()
 	if b == nil || !b.Index.Lists(id) {
-		return nil, fault.New(fault.NotFound, "find the chunk", "", "no chunk %s of bundle %s is known", id.String()[:8], hash.Short())
+		return nil, fault.New(fault.NotFound, "find the chunk", hintElsewhere, "no chunk %s of bundle %s is known", id.String()[:8], hash.Short())
 	}
 	return c.chunk(hash, id)
 }

@@ -160,7 +160,7 @@ func (c *Catalog) wanted(hash keys.Hash, id bundle.ChunkID) (size int, err error
 			}
 		}
 	}
-	return 0, fault.New(fault.Protocol, "", "", "nobody asked for chunk %s of bundle %s", id.String()[:8], hash.Short())
+	return 0, fault.New(fault.Protocol, "", "the peer is broken or hostile: drop the link", "nobody asked for chunk %s of bundle %s", id.String()[:8], hash.Short())
 }
 
 // judgeManifest refuses a bundle as soon as its manifest is there and shows that

@@ -232,7 +232,7 @@ func TestBadInputFromPeer(t *testing.T) {
 		"cannot take in a chunk of an app: cannot take the chunk %s: the 4 bytes received are not the %d bytes that the bundle's index names", short, c.Size), ask)
 	junk := []byte("what nobody asked for")
 	wantFault(t, d.AddChunk(b.Hash, bundle.NewChunkID(junk), junk), fault.Protocol, fmt.Sprintf(
-		"cannot take in a chunk of an app: nobody asked for chunk %s of bundle %s", bundle.NewChunkID(junk).String()[:8], b.Hash.Short()), "")
+		"cannot take in a chunk of an app: nobody asked for chunk %s of bundle %s", bundle.NewChunkID(junk).String()[:8], b.Hash.Short()), "the peer is broken or hostile: drop the link")
 	if names, err := catalog.Files(d.dir); err != nil || len(names) != 0 {
 		t.Errorf("files %v, %v: a peer put something on the disk", names, err)
 	}
@@ -249,9 +249,9 @@ func TestBadInputFromPeer(t *testing.T) {
 	d.wantState(b, "waiting 1")
 
 	_, err = peer.Chunk(b.Hash, bundle.NewChunkID(junk))
-	wantFault(t, err, fault.NotFound, fmt.Sprintf("cannot find the chunk: no chunk %s of bundle %s is known", bundle.NewChunkID(junk).String()[:8], b.Hash.Short()), "")
+	wantFault(t, err, fault.NotFound, fmt.Sprintf("cannot find the chunk: no chunk %s of bundle %s is known", bundle.NewChunkID(junk).String()[:8], b.Hash.Short()), "ask a device that has the app")
 	_, _, err = peer.Index(keys.Hash{1})
-	wantFault(t, err, fault.NotFound, "cannot find the bundle: no bundle 01000000 is known", "")
+	wantFault(t, err, fault.NotFound, "cannot find the bundle: no bundle 01000000 is known", "ask a device that has the app")
 }
 
 // A sound hash over a bad index refuses the bundle, whoever hands it over.

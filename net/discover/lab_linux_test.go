@@ -216,13 +216,14 @@ func TestInterfaceComesAndGoes(t *testing.T) {
 	c := lab.Host("c")
 	ida, idb := keys.GenerateKeyPair().ID(), keys.GenerateKeyPair().ID()
 	pa := run(t, a, ida, idb)
-	pc := run(t, c, idb, ida) // with no network at all
+	pc := run(t, c, idb, ida)             // with no network at all
+	<-time.After(4500 * time.Millisecond) // now nobody asks for 20 s, unless something happens
 	lab.Cable(a, "eth-a2", c, "eth-c")
 	a.IP("addr", "add", "10.78.0.1/24", "dev", "eth-a2")
 	c.IP("addr", "add", "10.78.0.2/24", "dev", "eth-c")
 	on78 := func(x netip.AddrPort) bool { return netip.MustParsePrefix("10.78.0.0/24").Contains(x.Addr()) }
-	pc.finds(t, ida, 10*time.Second, on78)
-	pa.finds(t, idb, 10*time.Second, on78)
+	pc.finds(t, ida, 3*time.Second, on78)
+	pa.finds(t, idb, 3*time.Second, on78)
 	pc.quit()
 
 	c.IP("link", "del", "eth-c")

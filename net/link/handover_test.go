@@ -164,6 +164,30 @@ func (p *puller) once(ctx context.Context, from *Peer) error {
 	}
 }
 
+// hammer makes both ends look at their connections all the time, so that what
+// they do too early shows.
+func hammer(t testing.TB, ns ...*node) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(100 * time.Microsecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+				for _, n := range ns {
+					n.wakeTend()
+				}
+			}
+		}
+	}()
+	stop = sync.OnceFunc(func() { close(quit); <-done })
+	t.Cleanup(stop)
+	return stop
+}
+
 func quickTiming() Timing {
 	return Timing{HandOver: 100 * time.Millisecond, Grace: 5 * time.Second, Probe: 300 * time.Millisecond}
 }
@@ -173,6 +197,7 @@ func quickTiming() Timing {
 // is gone in the end.
 func TestHandOver(t *testing.T) {
 	a, b, relay, direct := twoRoads(t, quickTiming())
+	hammer(t, a, b)
 	data := source(32 << 20)
 	if err := b.Handle("pull/1", AccessFull, servePull(data)); err != nil {
 		t.Fatal(err)
@@ -225,6 +250,7 @@ func TestDrainLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, func() bool { return b.Peer(a.ID()).Status().Connected() })
+	hammer(t, a, b)
 	const streams, rounds = 8, 40
 	var wg sync.WaitGroup
 	half := make(chan struct{}, streams*rounds)
@@ -272,6 +298,61 @@ func TestDrainLosesNothing(t *testing.T) {
 	until(t, func() bool { cs := p.Status().Conns; return len(cs) == 1 && cs[0].Kind == Direct })
 	if err := p.Status().LastErr; err != nil {
 		t.Errorf("draining counts as a failure: %v", err)
+	}
+}
+
+// TestDrainFrames: finish and done are said when they are true, and once.
+func TestDrainFrames(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for name, c := range map[string]struct {
+		cn   *conn
+		want []byte
+	}{
+		"not retired":             {&conn{retirer: true, peerFin: true}, nil},
+		"streams are open":        {&conn{retired: now, retirer: true, peerFin: true, streams: 1}, nil},
+		"nothing is open":         {&conn{retired: now, retirer: true}, []byte{frameFinish}},
+		"said already":            {&conn{retired: now, retirer: true, finished: true}, nil},
+		"theirs to say":           {&conn{retired: now}, nil},
+		"asked":                   {&conn{retired: now, peerFin: true, peerOpen: 3, accepted: 3}, []byte{frameDone}},
+		"asked, one is under way": {&conn{retired: now, peerFin: true, peerOpen: 3, accepted: 2}, nil},
+		"asked, one is open":      {&conn{retired: now, peerFin: true, peerOpen: 3, accepted: 3, streams: 1}, nil},
+		"answered already":        {&conn{retired: now, peerFin: true, sentDone: true}, nil},
+		"both retired it":         {&conn{retired: now, retirer: true, peerFin: true}, []byte{frameFinish, frameDone}},
+	} {
+		cn := c.cn
+		cn.writing = true // nobody writes what is queued
+		cn.drainLocked()
+		cn.drainLocked()
+		var got []byte
+		for _, f := range cn.out {
+			got = append(got, f.kind)
+		}
+		if !bytes.Equal(got, c.want) {
+			t.Errorf("%s: frames %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// TestCloseReleases: a handler that returns at once, having read nothing, leaves
+// nothing open at either end, and the opener hears of it.
+func TestCloseReleases(t *testing.T) {
+	a, b := start(t), start(t)
+	if err := b.Handle("drop/1", AccessFull, func(context.Context, *Stream) {}); err != nil {
+		t.Fatal(err)
+	}
+	p := dial(t, a, b)
+	s, err := p.OpenStream(soon(t), "drop/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = s.Write(make([]byte, 10_000))
+	}
+	wantCode(t, err, fault.Closed)
+	s.Close()
+	s.Close()
+	for _, x := range []*Peer{p, b.Peer(a.ID())} {
+		until(t, func() bool { return x.Status().Conns[0].Streams == 0 })
 	}
 }
 

@@ -19,6 +19,8 @@ func (e *Endpoint) Identify(ctx context.Context, addrs []netip.AddrPort) (keys.D
 	case <-e.started:
 	case <-ctx.Done():
 		return keys.DeviceID{}, fault.Wrap(context.Cause(ctx), op, "")
+	case <-e.life.Done():
+		return keys.DeviceID{}, fault.New(fault.Closed, op, "", "shutting down")
 	}
 	var last error
 	for _, a := range e.order(addrs) {

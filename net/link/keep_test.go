@@ -389,3 +389,23 @@ func TestWatch(t *testing.T) {
 	_, err = w.Next(soon(t))
 	wantCode(t, err, fault.Closed)
 }
+
+func TestIdentify(t *testing.T) {
+	a := start(t, func(c *Config) { c.Timing.Handshake = 300 * time.Millisecond })
+	b := start(t)
+	b.world.rule(a.ID(), AccessNone, nil) // who one is, one says to everybody
+	id, err := a.Identify(soon(t), []netip.AddrPort{silent(t), b.at()[0]})
+	if err != nil || id != b.ID() {
+		t.Fatalf("%v %v", id, err)
+	}
+	until(t, func() bool { return len(a.Status())+len(b.Status()) == 0 })
+	_, err = a.Identify(soon(t), []netip.AddrPort{silent(t)})
+	wantCode(t, err, fault.Timeout)
+	_, err = a.Identify(soon(t), nil)
+	wantCode(t, err, fault.Invalid)
+	_, err = a.Identify(soon(t), []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::1]:9")})
+	wantCode(t, err, fault.Offline)
+	a.stop()
+	_, err = a.Identify(soon(t), b.at())
+	wantCode(t, err, fault.Closed)
+}

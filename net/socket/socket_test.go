@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"go.uber.org/goleak"
+	"golang.org/x/net/ipv4"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -234,6 +236,37 @@ func TestReadFromFilters(t *testing.T) {
 		if g := <-hook; g.b != want || g.from != from.LocalAddr().(*net.UDPAddr).AddrPort() {
 			t.Errorf("the hook got %+v, want %x", g, want)
 		}
+	}
+}
+
+// TestReadBatchFilters: what is not QUIC becomes an empty packet in its place,
+// for quic-go ties each position to a buffer.
+func TestReadBatchFilters(t *testing.T) {
+	var hooked atomic.Int64
+	c := open(t, func([]byte, netip.AddrPort) { hooked.Add(1) })
+	from := open(t, nil)
+	firsts := []byte{0x40, 0x01, 0xc0, 0x02, 0x80}
+	for _, first := range firsts {
+		if _, err := from.WriteTo([]byte{first, 1, 2}, c.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ms := make([]ipv4.Message, len(firsts))
+	for i := range ms {
+		ms[i].Buffers, ms[i].OOB = [][]byte{make([]byte, 100)}, make([]byte, 100)
+	}
+	var got []int
+	for len(got) < len(firsts) {
+		n, err := c.ReadBatch(ms, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range ms[:n] {
+			got = append(got, m.N)
+		}
+	}
+	if want := []int{3, 0, 3, 0, 3}; !slices.Equal(got, want) || hooked.Load() != 2 {
+		t.Errorf("lengths %v, want %v; %d for the hook", got, want, hooked.Load())
 	}
 }
 

@@ -165,9 +165,7 @@ func (t *tx) list(ctx context.Context, prefix, after []byte, limit int) (pairs [
 	}
 	slices.Sort(own)
 	for from := after; ; {
-		// Each pending key can hide one stored pair: ask for that many more, and
-		// one to see whether any follow.
-		want := limit + 1 - len(pairs) + len(own)
+		want := limit + 1 // one more, to see whether any follow
 		stored, err := t.app.cfg.Store.Keys(ctx, prefix, from, want)
 		if err != nil {
 			return nil, false, err

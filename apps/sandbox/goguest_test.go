@@ -210,16 +210,7 @@ func TestGoGuestRestart(t *testing.T) {
 	}
 	r.Clock.Advance(3*time.Hour + time.Minute)
 
-	again := &rig{World: r.World, reports: r.reports, ended: make(chan error, 1)}
-	actor, err := NewActor(Config{Engine: e, App: r.App, Name: "test", Module: moduleOf(goModule(t))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	again.actor = actor
-	ctx, cancel := context.WithCancel(context.Background())
-	again.cancel = cancel
-	go func() { again.ended <- actor.Run(ctx) }()
-	t.Cleanup(func() { again.stop(t) })
+	again := runWorld(t, e, r.World, goModule(t))
 	waitFor(t, "the timer", r.logged("1 timer 5 missed 3"))
 	if !slices.Contains(r.Log.Lines(), "1 init 2") {
 		t.Errorf("no restart: %q", r.Log.Lines())

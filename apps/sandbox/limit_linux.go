@@ -13,8 +13,8 @@ import (
 // The compiler needs about 11 bytes of memory for each byte of a module, and
 // 16 MiB take seconds.
 const (
-	compileData = 1 << 30 // bytes of writable private memory
-	compileCPU  = 60      // seconds
+	compileData = 640 << 20 // bytes of writable private memory
+	compileCPU  = 60        // seconds
 )
 
 // limitSelf bounds what this process may use, for good.

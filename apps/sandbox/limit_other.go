@@ -11,7 +11,7 @@ import (
 // limitSelf makes the collector work harder; the deadline of the parent is what
 // stops the process here.
 func limitSelf() error {
-	debug.SetMemoryLimit(1 << 30)
+	debug.SetMemoryLimit(640 << 20)
 	return nil
 }
 

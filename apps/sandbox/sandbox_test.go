@@ -92,7 +92,13 @@ type rig struct {
 // run starts an actor for a module; it ends with the test.
 func run(t testing.TB, e *Engine, module []byte, change ...func(*Config)) *rig {
 	t.Helper()
-	r := &rig{World: hostabitest.NewWorld(testSchema(), hostabitest.NewRunningClock()), reports: make(chan Report, 100), ended: make(chan error, 1)}
+	return runWorld(t, e, hostabitest.NewWorld(testSchema(), hostabitest.NewRunningClock()), module, change...)
+}
+
+// runWorld is run over a world that is there.
+func runWorld(t testing.TB, e *Engine, w *hostabitest.World, module []byte, change ...func(*Config)) *rig {
+	t.Helper()
+	r := &rig{World: w, reports: make(chan Report, 100), ended: make(chan error, 1)}
 	cfg := Config{Engine: e, App: r.App, Name: "test", Module: moduleOf(module), Crashed: func(rep Report) { r.reports <- rep }}
 	for _, c := range change {
 		c(&cfg)

@@ -86,7 +86,8 @@ type Host struct {
 type running struct {
 	hash  keys.Hash
 	app   *hostabi.App
-	actor *sandbox.Actor // nil: pages only
+	actor *sandbox.Actor  // nil: pages only
+	life  context.Context // ends when the app stops
 	stop  context.CancelFunc
 	done  chan struct{}
 }
@@ -290,6 +291,7 @@ func (h *Host) start(ctx context.Context, g *group.Group, app bundle.App) error 
 	})
 	r.app.SetGrants(h.grants(app))
 	ctx, r.stop = context.WithCancel(ctx)
+	r.life = ctx
 	if b.Manifest.Wasm != nil {
 		cfg, err := h.actorConfig(b, r)
 		if err == nil {

@@ -6,6 +6,7 @@ import (
 	"github.com/peers-run/peers-runtime/apps/bundle"
 	"github.com/peers-run/peers-runtime/apps/catalog"
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/runtime/control"
 )
 
@@ -91,24 +92,42 @@ func (h *Host) Status(name string) (control.AppStatus, error) {
 
 // ApproveWaiting approves the bundle of an app that waits for it.
 func (h *Host) ApproveWaiting(name string) error {
-	g, err := h.cfg.Node.Group()
+	app, hash, err := h.waiting("approve the app", name)
 	if err != nil {
 		return err
 	}
+	return h.Approve(app, hash)
+}
+
+// DeclineWaiting says no to the bundle of an app that waits for approval here.
+func (h *Host) DeclineWaiting(name string) error {
+	app, hash, err := h.waiting("decline the app", name)
+	if err == nil {
+		err = h.catalog.Decline(app, hash)
+	}
+	h.nudge()
+	return err
+}
+
+func (h *Host) waiting(op, name string) (bundle.App, keys.Hash, error) {
+	g, err := h.cfg.Node.Group()
+	if err != nil {
+		return bundle.App{}, keys.Hash{}, err
+	}
 	a, err := h.find(g, name)
 	if err != nil {
-		return err
+		return bundle.App{}, keys.Hash{}, err
 	}
 	app := bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}
 	e, err := h.catalog.Entry(app)
 	if err != nil {
-		return err
+		return app, keys.Hash{}, err
 	}
 	p := e.Waiting()
 	if p == nil {
-		return fault.New(fault.NotFound, "approve the app", `"peers-runtime app list" shows what it waits for`, "app %s does not wait for approval", fault.Quote(name))
+		return app, keys.Hash{}, fault.New(fault.NotFound, op, `"peers-runtime app list" shows what it waits for`, "app %s does not wait for approval", fault.Quote(name))
 	}
-	return h.Approve(app, p.Hash)
+	return app, p.Hash, nil
 }
 
 // Logs gives an app's last lines.

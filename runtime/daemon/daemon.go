@@ -17,6 +17,7 @@ import (
 	"github.com/peers-run/peers-runtime/runtime/config"
 	"github.com/peers-run/peers-runtime/runtime/control"
 	"github.com/peers-run/peers-runtime/runtime/node"
+	"github.com/peers-run/peers-runtime/runtime/web"
 )
 
 // A Config says what a Daemon is made of. Home is required.
@@ -33,9 +34,11 @@ type Config struct {
 type Daemon struct {
 	cfg    Config
 	log    *slog.Logger
+	recent *recent
 	home   *node.Home
 	node   *node.Node
 	apps   *apphost.Host
+	web    *web.Server
 	server *control.Server
 }
 
@@ -45,6 +48,8 @@ func Open(cfg Config) (d *Daemon, err error) {
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
+	d.recent = new(recent)
+	d.log = slog.New(d.recent.tee(d.log.Handler()))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -67,8 +72,15 @@ func Open(cfg Config) (d *Daemon, err error) {
 	if err != nil {
 		return d, err
 	}
+	d.web, err = web.Listen(web.Config{
+		AppPort: cfg.Settings.AppPort, Open: d.apps.OpenPage, Logger: d.log,
+		Authorized: func(token string) bool { return d.server.Authorized(token) },
+	})
+	if err != nil {
+		return d, err
+	}
 	d.server, err = control.Listen(control.Config{
-		Home: cfg.Home, Port: cfg.Settings.APIPort, Calls: d.calls(), Logger: d.log,
+		Home: cfg.Home, Port: cfg.Settings.APIPort, Calls: d.calls(), Pages: d.web, Logger: d.log,
 	})
 	return d, err
 }
@@ -76,6 +88,9 @@ func Open(cfg Config) (d *Daemon, err error) {
 // Close ends what Open opened, after Run has returned.
 func (d *Daemon) Close() error {
 	var errs []error
+	if d.web != nil {
+		errs = append(errs, d.web.Close())
+	}
 	if d.apps != nil {
 		errs = append(errs, d.apps.Close())
 	}
@@ -98,7 +113,7 @@ func (d *Daemon) Node() *node.Node { return d.node }
 func (d *Daemon) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	parts := []func(context.Context) error{d.node.Run, d.apps.Run, d.server.Run}
+	parts := []func(context.Context) error{d.node.Run, d.apps.Run, d.web.Run, d.server.Run}
 	errs := make(chan error, len(parts))
 	for _, run := range parts {
 		go func() { errs <- run(ctx) }()
@@ -140,9 +155,14 @@ func (d *Daemon) calls() map[string]control.Call {
 		"app.install": control.Typed(d.appInstall),
 		"app.asks":    control.Typed(func(_ context.Context, q control.AppRequest) (control.AppAsks, error) { return d.apps.Asks(q.App) }),
 		"app.approve": control.Typed(d.appApprove),
+		"app.decline": control.Typed(func(_ context.Context, q control.AppRequest) (none, error) {
+			return none{}, d.apps.DeclineWaiting(q.App)
+		}),
 		"app.remove": control.Typed(func(ctx context.Context, q control.AppRequest) (none, error) {
 			return none{}, d.apps.Remove(ctx, q.App)
 		}),
+		"qr":       control.Typed(func(_ context.Context, q web.QRRequest) (web.QRCode, error) { return web.Draw(q) }),
+		"log":      control.Typed(func(context.Context, none) ([]string, error) { return d.recent.all(), nil }),
 		"app.logs": control.Typed(func(_ context.Context, q control.AppRequest) ([]string, error) { return d.apps.Logs(q.App) }),
 	}
 }

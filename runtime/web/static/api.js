@@ -1,0 +1,64 @@
+// The local API as the dashboard uses it. The token lives in this module and
+// nowhere else: not in storage, not in the address, not in any frame.
+
+let token = "";
+
+/** What the API answered instead of an answer. */
+export class Problem extends Error {
+  /** @param {{error: string, hint?: string, code: string}} p */
+  constructor(p) {
+    super(p.error);
+    this.hint = p.hint ?? "";
+    this.code = p.code;
+  }
+}
+
+/**
+ * Calls the API.
+ * @param {string} name
+ * @param {object} [request]
+ * @param {AbortSignal} [signal]
+ */
+export async function call(name, request = {}, signal) {
+  let res;
+  try {
+    res = await fetch("/api/v1/" + name, {
+      method: "POST", signal, credentials: "omit", cache: "no-store",
+      headers: { "Content-Type": "application/json", ...(token && { Authorization: "Bearer " + token }) },
+      body: JSON.stringify(request),
+    });
+  } catch (err) {
+    if (signal?.aborted) throw err;
+    throw new Problem({ error: "The runtime on this machine does not answer.", hint: "Start it with “peers-runtime up”.", code: "OFFLINE" });
+  }
+  if (res.headers.get("Content-Type") !== "application/json") {
+    throw new Problem({ error: "This page may not talk to the runtime any more.", hint: "Open it again with “peers-runtime open”.", code: "DENIED" });
+  }
+  const body = await res.json();
+  if (!res.ok) throw new Problem(body);
+  return body;
+}
+
+/**
+ * Trades the one-time code in the address for the token and takes it out of the
+ * address bar and the history. False: there was none.
+ */
+export async function begin() {
+  const code = /^#code=([0-9a-f]+)$/.exec(location.hash)?.[1];
+  history.replaceState(null, "", location.pathname);
+  if (!code) return false;
+  token = (await call("session", { code })).token;
+  return true;
+}
+
+/**
+ * Opens a frame's session.
+ * @param {string} app
+ * @returns {WebSocket}
+ */
+export function socket(app) {
+  const ws = new WebSocket("ws://" + location.host + "/frame");
+  ws.binaryType = "arraybuffer";
+  ws.addEventListener("open", () => ws.send(JSON.stringify({ token, app })));
+  return ws;
+}

@@ -92,3 +92,23 @@ func TestSpecFaults(t *testing.T) {
 		}
 	}
 }
+
+// FuzzSpec: a spec is parsed or refused, and what parses can be written out.
+func FuzzSpec(f *testing.F) {
+	src, err := os.ReadFile(filepath.Join(root, specPath))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(src)
+	f.Add([]byte("version = 1\n[[module]]\nname = \"core\"\n"))
+	f.Fuzz(func(t *testing.T, src []byte) {
+		s, err := parse(src)
+		if err != nil {
+			return
+		}
+		s.shipped()
+		var w writer
+		docFunctions(s, &w)
+		docStructs(s, &w)
+	})
+}

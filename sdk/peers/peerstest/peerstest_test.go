@@ -222,3 +222,28 @@ func TestGrants(t *testing.T) {
 		t.Errorf("add without a grant: %v", err)
 	}
 }
+
+// FuzzFunctions: whatever an app passes as a record, a query or a cursor, the
+// Host answers or refuses.
+func FuzzFunctions(f *testing.F) {
+	f.Add([]byte{0xa1, 0x01, 0x61, 0x78})
+	f.Add([]byte{0xa2, 0x01, 0x04, 0x02, 0x01})
+	f.Add([]byte{0xa3, 0x01, 0x04, 0x02, 0x01, 0x0c, 0x43, 0x82, 0x01, 0x02})
+	f.Add([]byte{0xa3, 0x01, 0x04, 0x03, 0x81, 0xf6, 0x04, 0x05})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h := New(testApp(), Index{Collection: 4, Number: 1, Fields: []int{1, 3}}, Index{Collection: 4, Number: 2, Words: true, Fields: []int{1}})
+		err := h.Other(func(*peers.Event) error {
+			fn := functions{h}
+			for i, title := range []string{"one", "two words"} {
+				fn.Call(peers.FnDBPut, []int64{4}, [][]byte{{15: byte(i)}, encodeFields(map[int]peers.Value{1: peers.TextValue(title)})}, nil)
+			}
+			fn.Call(peers.FnDBPut, []int64{4}, [][]byte{{15: 9}, b}, nil)
+			fn.Call(peers.FnDBQuery, nil, [][]byte{b}, make([]byte, 64))
+			fn.Call(peers.FnDBQuery, nil, [][]byte{{0xa2, 0x01, 0x04, 0x02, 0x01}}, make([]byte, 4096))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -368,6 +368,9 @@ func (s *show) untilEqual(ds ...*device) error {
 			}
 			var all []string
 			for _, sp := range st.Spaces {
+				if sp.Batches == 0 {
+					continue // declared by an app that runs here, and nothing written
+				}
 				if !sp.Settled {
 					all = append(all, "unsettled "+d.name)
 				}

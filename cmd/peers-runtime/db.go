@@ -169,10 +169,11 @@ func newDBImport(e *env) *cobra.Command {
 type imported struct{ rows, changed int }
 
 // importRows is how many rows go in one transaction, and importFlight how many
-// transactions are under way at once.
+// transactions are under way at once: the runtime puts those that wait into one
+// write to the disk, and index pages are written once for all of them.
 const (
 	importRows   = 1000
-	importFlight = 3
+	importFlight = 16
 )
 
 // importCSV sends rows in transactions of importRows. A row that is refused

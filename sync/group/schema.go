@@ -65,7 +65,11 @@ func (g *Group) loadSchema(tx store.Tx, sp *space) error {
 		return err
 	}
 	sp.schema = newSpaceSchema(s, row.Builds)
-	return nil
+	if len(row.Builds) == 0 {
+		return nil
+	}
+	// The process that began to build them ended before they were complete.
+	return g.writer.SubmitBulk(&buildIndexes{g: g, ns: sp.row.Namespace})
 }
 
 func (x *txn) putSchema(sp *space, s *spaceSchema) error {

@@ -57,7 +57,7 @@ func (a advance) ApplyPiece(_ store.Tx, _ int) error {
 	x := a.g.txn
 	now := a.g.now().UnixMilli()
 	for _, s := range x.everyBranch() {
-		if s.ready(now) {
+		if s.ready(now) && !s.blocked(x.branch) {
 			return x.fail(x.advanceRun(x.stage(s)))
 		}
 	}
@@ -86,13 +86,20 @@ func (s *stream) ready(nowMillis int64) bool {
 	return false
 }
 
+// blocked reports whether a fork's branch must wait for its parent: a batch is
+// applied only after all that it follows, else what pends would depend on which of
+// two branches came first.
+func (s *stream) blocked(branch func(BranchNumber) *stream) bool {
+	return s.row.Parent != 0 && branch(s.row.Parent-1).row.Applied < s.row.Fork
+}
+
 // Tick releases what has become due by the clock, and goes on with whatever
 // lags. The caller calls it at start, when NextDue comes, and after a clock
 // change. It returns at once; the work is the writer's.
 func (g *Group) Tick() error {
 	now := g.now().UnixMilli()
 	for _, s := range g.sortedStreams() {
-		if s.ready(now) {
+		if s.ready(now) && !s.blocked(g.streamByNumber) {
 			return g.writer.SubmitBulk(advance{g})
 		}
 	}

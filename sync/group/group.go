@@ -114,6 +114,11 @@ func (s *stream) noteRole(use roleUse) {
 	s.row.Roles[i] = use
 }
 
+// bulkTx is how long a transaction of other devices' batches may become while
+// nobody here waits to write. Every page of an index is written at most once a
+// transaction, so long ones make a catch-up cheap.
+const bulkTx = 400 * time.Millisecond
+
 // Open reads the group's database. A new database becomes that of cfg.Group;
 // one of another group is refused.
 func Open(db store.DB, cfg Config) (*Group, error) {
@@ -136,6 +141,9 @@ func Open(db store.DB, cfg Config) (*Group, error) {
 		g.log = slog.New(slog.DiscardHandler)
 	}
 	wc := cfg.Writer
+	if wc.LongTx == 0 {
+		wc.LongTx = bulkTx
+	}
 	wc.Begin, wc.Finish, wc.End = g.begin, g.finish, g.end
 	g.writer = store.NewWriter(db, wc)
 	if err := db.View(g.load); err != nil {

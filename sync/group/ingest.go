@@ -202,6 +202,10 @@ func (x *txn) extend(s *stream, run *batch.Run, chain []keys.Hash, bodies []cont
 	if err := x.appendLog(s, run); err != nil {
 		return x.fail(err)
 	}
+	if current && s.blocked(x.branch) {
+		s.row.Reason = ReasonWork
+		current = false
+	}
 	if !current {
 		return nil
 	}

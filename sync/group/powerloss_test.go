@@ -244,13 +244,14 @@ func (l *lossRun) judge(image storetest.Image) (known bool, err error) {
 	if err := store.Check(image.Path); err != nil {
 		return false, err
 	}
-	db, err := store.Open(image.Path, lossOptions)
+	// What the file holds goes on in memory: the disk's part is done.
+	db, err := inMemory(image.Path)
 	if err != nil {
 		return false, err
 	}
 	g, err := group.Open(db, group.Config{Self: l.u.Devices[0], Group: l.u.Group})
 	if err != nil {
-		return false, errors.Join(err, db.Close())
+		return false, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
@@ -259,7 +260,30 @@ func (l *lossRun) judge(image storetest.Image) (known bool, err error) {
 		known, err = l.judgeGroup(ctx, g, l.promised[image.Acked])
 	}
 	cancel()
-	return known, errors.Join(err, <-ran, db.Close())
+	return known, errors.Join(err, <-ran)
+}
+
+// inMemory opens a file and copies what it holds.
+func inMemory(path string) (store.DB, error) {
+	db, err := store.Open(path, lossOptions)
+	if err != nil {
+		return nil, err
+	}
+	m := storetest.NewMem()
+	err = db.View(func(from store.Tx) error {
+		return m.Update(func(to store.Tx) error {
+			for _, name := range from.Buckets("") {
+				b, c := to.Bucket(name), from.Bucket(name).Cursor()
+				for k, v := c.First(); k != nil; k, v = c.Next() {
+					if err := b.Put(bytes.Clone(k), bytes.Clone(v)); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+	})
+	return m, errors.Join(err, db.Close())
 }
 
 func (l *lossRun) judgeGroup(ctx context.Context, g *group.Group, p promise) (known bool, err error) {

@@ -14,10 +14,9 @@ import (
 // A reader is a namespace in one read transaction: the schema.Source of its
 // queries.
 type reader struct {
-	g   *Group
-	sp  *space
-	tx  store.Tx
-	err error
+	g  *Group
+	sp *space
+	tx store.Tx
 }
 
 // Scan implements schema.Source. Index 0 is the state itself, whose keys lack

@@ -143,19 +143,6 @@ func (g *Group) ref(n refNumber) keys.Hash {
 	return g.tables.refs[n]
 }
 
-func (g *Group) spaceNumber(id record.NamespaceID) (namespaceNumber, bool) {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	n, ok := g.tables.spaces[id]
-	return n, ok
-}
-
-func (g *Group) spaceByNumber(n namespaceNumber) *space {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return g.spaces[n]
-}
-
 func (g *Group) streamByNumber(n BranchNumber) *stream {
 	g.mu.RLock()
 	defer g.mu.RUnlock()

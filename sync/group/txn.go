@@ -97,10 +97,14 @@ func (x *txn) devices() record.Devices { return x.g.tables.devices }
 
 // fail marks the transaction as unfit to commit: a job met an error after it
 // had changed something staged. The writer then runs the other jobs again
-// without it.
+// without it. The writer sees by a write whose error it is; else it would blame
+// whoever shares the transaction.
 func (x *txn) fail(err error) error {
 	if err != nil && x.broken == nil {
 		x.broken = err
+		if err := x.tx.Bucket(bucketMeta).Delete([]byte("!")); err != nil {
+			x.g.log.Debug("a failed job cannot be told from others", "error", err)
+		}
 	}
 	return err
 }

@@ -271,7 +271,11 @@ func (g *Group) Waiting(ns record.NamespaceID) []WaitingStream {
 	var out []WaitingStream
 	for _, s := range g.sortedStreams() {
 		if s.id.Namespace == ns && s.lags() {
-			out = append(out, WaitingStream{Stream: s.id, Batches: s.row.Stored - s.row.Applied, Reason: s.row.Reason, Due: s.row.Due})
+			cause := s
+			for cause.blocked(g.streamByNumber) {
+				cause = g.streamByNumber(cause.row.Parent - 1)
+			}
+			out = append(out, WaitingStream{Stream: s.id, Batches: s.row.Stored - s.row.Applied, Reason: cause.row.Reason, Due: cause.row.Due})
 		}
 	}
 	return out

@@ -370,6 +370,9 @@ func (s *Session) receiveNeed(m *needMessage) error {
 	if err != nil || !held {
 		return err
 	}
+	if m.After == tips[0].Seq {
+		return s.note(sp, tips[0]) // it has the branch after all
+	}
 	sp.sent[at.Branch] = min(m.After, at.Seq)
 	return nil
 }

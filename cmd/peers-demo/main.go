@@ -166,7 +166,9 @@ func (s *show) how() (string, error) {
 		if strings.Contains(string(b), "found by mDNS") {
 			return "found by mDNS", nil
 		}
-		time.Sleep(100 * time.Millisecond)
+		if err := s.pause(); err != nil {
+			return "", err
+		}
 	}
 	return "", errors.New("the devices did not find each other by mDNS")
 }
@@ -249,9 +251,11 @@ func (s *show) search() (string, error) {
 			}
 		}
 		if time.Now().After(deadline) {
-			return "", errors.Join(err, errors.New("São Paulo is not found"))
+			return "", errors.Join(err, errors.New("the city is not found"))
 		}
-		time.Sleep(200 * time.Millisecond) // the index may still be building
+		if err := s.pause(); err != nil { // the index may still be building
+			return "", err
+		}
 	}
 }
 
@@ -388,7 +392,19 @@ func (s *show) untilEqual(ds ...*device) error {
 		if time.Now().After(deadline) {
 			return errors.New("the devices do not become equal")
 		}
-		time.Sleep(50 * time.Millisecond)
+		if err := s.pause(); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits a little, or until the demo is interrupted.
+func (s *show) pause() error {
+	select {
+	case <-time.After(50 * time.Millisecond):
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
 	}
 }
 

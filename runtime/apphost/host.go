@@ -285,7 +285,7 @@ func (h *Host) start(ctx context.Context, g *group.Group, app bundle.App) error 
 	r.app = hostabi.New(hostabi.Config{
 		Info:   hostabi.Info{App: string(app.ID), Version: b.Manifest.Version},
 		Schema: &b.Manifest.Schema,
-		Store:  NewStore(g, ns, h.cfg.Node.User(), h.cfg.Now, rand.Reader),
+		Store:  &Store{Group: g, Namespace: ns, User: h.cfg.Node.User(), Now: h.cfg.Now, Random: rand.Reader},
 		Clock:  &clock{now: h.cfg.Now, start: time.Now()},
 		Random: rand.Reader, Log: h.logbook(app),
 	})

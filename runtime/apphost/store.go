@@ -21,23 +21,19 @@ const (
 	originPage  group.Origin = "page"
 )
 
-// A Store is an app's namespace in a group, as hostabi wants it.
+// A Store is an app's namespace in a group, as hostabi wants it. All fields are
+// required.
 type Store struct {
-	group *group.Group
-	ns    record.NamespaceID
-	user  keys.UserID
-	now   func() time.Time
-	rand  io.Reader
-}
-
-// NewStore makes the Store of a namespace. user is whose device this is.
-func NewStore(g *group.Group, ns record.NamespaceID, user keys.UserID, now func() time.Time, rand io.Reader) *Store {
-	return &Store{group: g, ns: ns, user: user, now: now, rand: rand}
+	Group     *group.Group
+	Namespace record.NamespaceID
+	User      keys.UserID // whose device this is
+	Now       func() time.Time
+	Random    io.Reader
 }
 
 // View implements hostabi.Store.
 func (s *Store) View(_ context.Context, read func(schema.Source) error) error {
-	return s.group.Read(s.ns, read)
+	return s.Group.Read(s.Namespace, read)
 }
 
 // NewID implements hostabi.Store.
@@ -46,22 +42,22 @@ func (s *Store) NewID(_ context.Context, c record.CollectionID, key []byte) (rec
 		if c.Rule() == record.RuleAuthor {
 			return record.ID{}, fault.New(fault.Invalid, "make a record id", "", "records of an author collection have no natural key")
 		}
-		return record.KeyID(s.ns, c, key), nil
+		return record.KeyID(s.Namespace, c, key), nil
 	}
 	var random [10]byte
-	if _, err := io.ReadFull(s.rand, random[:]); err != nil {
+	if _, err := io.ReadFull(s.Random, random[:]); err != nil {
 		return record.ID{}, err
 	}
-	ms := s.now().UnixMilli()
+	ms := s.Now().UnixMilli()
 	if c.Rule() == record.RuleAuthor {
-		return record.AuthorID(s.user, s.group.ID(), s.ns, c, ms, binary.BigEndian.Uint16(random[:])), nil
+		return record.AuthorID(s.User, s.Group.ID(), s.Namespace, c, ms, binary.BigEndian.Uint16(random[:])), nil
 	}
 	return record.NewID(ms, random), nil
 }
 
 // Key implements hostabi.Store.
 func (s *Store) Key(_ context.Context, key []byte) ([]byte, error) {
-	v, ok, err := s.group.Local(s.ns, key)
+	v, ok, err := s.Group.Local(s.Namespace, key)
 	if err == nil && !ok {
 		err = fault.New(fault.NotFound, "", "", "there is no such key")
 	}
@@ -70,7 +66,7 @@ func (s *Store) Key(_ context.Context, key []byte) ([]byte, error) {
 
 // Keys implements hostabi.Store.
 func (s *Store) Keys(_ context.Context, prefix, after []byte, limit int) ([]hostabi.Pair, error) {
-	list, err := s.group.LocalList(s.ns, prefix, after, limit)
+	list, err := s.Group.LocalList(s.Namespace, prefix, after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +85,7 @@ func (s *Store) Changes(_ context.Context, since hostabi.Since) (hostabi.Changes
 	if known {
 		after = binary.BigEndian.Uint64([]byte(since.Position))
 	}
-	list, position, ok := s.group.Changes(s.ns, after)
+	list, position, ok := s.Group.Changes(s.Namespace, after)
 	out := hostabi.Changes{Next: hostabi.Position(binary.BigEndian.AppendUint64(nil, position))}
 	if !known || !ok {
 		if position == 0 {
@@ -132,7 +128,7 @@ func (s *Store) Changes(_ context.Context, since hostabi.Since) (hostabi.Changes
 
 // Commit implements hostabi.Store.
 func (s *Store) Commit(ctx context.Context, t *hostabi.Transaction) error {
-	tr := group.Transaction{Namespace: s.ns, Origin: originGuest}
+	tr := group.Transaction{Namespace: s.Namespace, Origin: originGuest}
 	if t.Origin == hostabi.OriginPage {
 		tr.Origin = originPage
 	}
@@ -149,6 +145,6 @@ func (s *Store) Commit(ctx context.Context, t *hostabi.Transaction) error {
 	for _, k := range t.Keys {
 		tr.Local = append(tr.Local, group.LocalWrite{Key: k.Key, Value: k.Value})
 	}
-	_, err := s.group.Commit(ctx, &tr)
+	_, err := s.Group.Commit(ctx, &tr)
 	return err
 }

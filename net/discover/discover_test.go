@@ -240,91 +240,97 @@ func TestParseAnswerIsBounded(t *testing.T) {
 	}
 }
 
-// TestHostileLAN sends a station thousands of hostile answers by a real socket.
-func TestHostileLAN(t *testing.T) {
-	var mu sync.Mutex
-	found := map[netip.AddrPort]int{}
-	news := make(chan netip.AddrPort, 10000)
-	d := &Discovery{cfg: Config{Found: func(id keys.DeviceID, a []netip.AddrPort) {
-		mu.Lock()
-		found[a[0]]++
-		mu.Unlock()
-		news <- a[0]
-	}}, table: newTable(keys.DeviceID{1}, func() []keys.DeviceID { return []keys.DeviceID{testID} }, at(noon))}
+// victim is a station that reads from a real socket and notes what it reports.
+type victim struct {
+	*station
+	at   *net.UDPAddr
+	news chan netip.AddrPort
+
+	mu    sync.Mutex
+	found map[netip.AddrPort]int
+}
+
+func newVictim(t *testing.T) *victim {
+	t.Helper()
 	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &station{d: d, id: 9, v4: c, heard: map[finding]time.Time{}, fresh: map[keys.DeviceID]int{},
+	v := &victim{at: c.LocalAddr().(*net.UDPAddr), news: make(chan netip.AddrPort, 10000), found: map[netip.AddrPort]int{}}
+	d := &Discovery{cfg: Config{Found: func(_ keys.DeviceID, a []netip.AddrPort) {
+		v.mu.Lock()
+		v.found[a[0]]++
+		v.mu.Unlock()
+		v.news <- a[0]
+	}}, table: newTable(keys.DeviceID{1}, func() []keys.DeviceID { return []keys.DeviceID{testID} }, at(noon))}
+	v.station = &station{d: d, id: 9, v4: c, heard: map[finding]time.Time{}, fresh: map[keys.DeviceID]int{},
 		budget: packetBurst, at: time.Now(), swept: time.Now(),
 		ifi: netmon.Interface{Addresses: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}}
-	s.wg.Go(func() { s.read(c) })
-	defer s.close()
-	to := c.LocalAddr().(*net.UDPAddr)
-	honest, err := net.DialUDP("udp4", nil, to)
+	v.wg.Go(func() { v.read(c) })
+	t.Cleanup(v.close)
+	return v
+}
+
+// sender is a socket on a loopback address that sends to the victim.
+func (v *victim) sender(t *testing.T, ip net.IP) *net.UDPConn {
+	t.Helper()
+	c, err := net.DialUDP("udp4", &net.UDPAddr{IP: ip}, v.at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer honest.Close()
+	t.Cleanup(func() { c.Close() })
+	return c
+}
 
-	hello := answer(t, newZone(testID, 4242, at(noon)), 9)
-	if _, err := honest.Write(hello); err != nil {
-		t.Fatal(err)
-	}
-	if got := <-news; got.Port() != 4242 {
+// TestHostileLAN sends a station thousands of hostile answers.
+func TestHostileLAN(t *testing.T) {
+	v := newVictim(t)
+	here := v.sender(t, net.IPv4(127, 0, 0, 1))
+	from := func(port uint16) []byte { return answer(t, newZone(testID, port, at(noon)), 9) }
+	_, _ = here.Write(from(4242))
+	if got := <-v.news; got.Port() != 4242 {
 		t.Fatalf("found %v", got)
 	}
 	// A stranger from elsewhere, with a tag it overheard.
-	far, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)}, to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer far.Close()
-	_, _ = far.Write(hello)
-	bad := hostile(t, 9, tagOf(testID, dayOf(noon)))
+	_, _ = v.sender(t, net.IPv4(127, 0, 0, 2)).Write(from(4242))
 	for i := range 100 {
-		_, _ = honest.Write(answer(t, newZone(testID, uint16(5000+i), at(noon)), 9))
+		_, _ = here.Write(from(uint16(5000 + i)))
 	}
+	bad := hostile(t, 9, tagOf(testID, dayOf(noon)))
 	for range 300 {
 		for _, b := range bad {
-			_, _ = honest.Write(b)
+			_, _ = here.Write(b)
 		}
 	}
-
 	// When packets are affordable again the flood is over. A new port is found
 	// as soon as the allowance for its device is there again.
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for over := false; !over; {
 		<-tick.C
-		s.mu.Lock()
-		over = s.budget+packetRate*time.Since(s.at).Seconds() > 30
-		s.mu.Unlock()
+		v.station.mu.Lock()
+		over = v.budget+packetRate*time.Since(v.station.at).Seconds() > 30
+		v.station.mu.Unlock()
 	}
-	s.mu.Lock()
-	clear(s.fresh)
-	s.mu.Unlock()
-	again := answer(t, newZone(testID, 4343, at(noon)), 9)
-	for end := time.After(10 * time.Second); ; {
+	v.station.mu.Lock()
+	clear(v.fresh)
+	v.station.mu.Unlock()
+	for end, got := time.After(10*time.Second), uint16(0); got != 4343; {
 		select {
-		case a := <-news:
-			if a.Port() != 4343 {
-				continue
-			}
+		case a := <-v.news:
+			got = a.Port()
 		case <-tick.C:
-			_, _ = honest.Write(again)
-			continue
+			_, _ = here.Write(from(4343))
 		case <-end:
 			t.Fatal("after the flood nothing is found any more")
 		}
-		break
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	if len(found) > maxFresh+1 {
-		t.Errorf("strangers made it report %d addresses", len(found))
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.found) > maxFresh+2 {
+		t.Errorf("strangers made it report %d addresses", len(v.found))
 	}
-	for a, n := range found {
+	for a, n := range v.found {
 		if a.Addr() != netip.MustParseAddr("127.0.0.1") {
 			t.Errorf("an answer from off the link was taken: %v", a)
 		}

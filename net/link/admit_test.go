@@ -315,17 +315,56 @@ func TestPairOnly(t *testing.T) {
 	}
 }
 
+// TestStrangersAreBounded: strangers who do nothing give way to the next, those
+// who are pairing do not.
 func TestStrangersAreBounded(t *testing.T) {
 	b := start(t, func(c *Config) { c.Limits.Strangers = 2 })
 	b.world.other = AccessPair
-	var last error
-	for range 3 {
-		a := start(t)
-		_, last = a.Dial(soon(t), b.ID(), b.at())
+	busy := make(chan struct{})
+	defer close(busy)
+	if err := b.Handle("pair/1", AccessPair, func(ctx context.Context, s *Stream) {
+		_, _ = s.Write([]byte{1})
+		select {
+		case <-busy:
+		case <-ctx.Done():
+		}
+	}); err != nil {
+		t.Fatal(err)
 	}
-	wantCode(t, last, fault.Busy)
-	if n := len(b.Status()); n != 2 {
-		t.Errorf("%d strangers are connected", n)
+	connected := func() (n int) {
+		for _, s := range b.Status() {
+			if s.Connected() {
+				n++
+			}
+		}
+		return n
+	}
+	var idle []*node
+	for range 5 {
+		a := start(t)
+		dial(t, a, b)
+		until(t, func() bool { return b.Peer(a.ID()).Status().Connected() })
+		if idle = append(idle, a); connected() > 2 {
+			t.Errorf("%d strangers are connected", connected())
+		}
+	}
+	if b.Peer(idle[0].ID()).Status().Connected() {
+		t.Error("the first stranger is still there")
+	}
+	for range 2 {
+		p := dial(t, start(t), b)
+		s, err := p.OpenStream(soon(t), "pair/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(s, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := start(t).Dial(soon(t), b.ID(), b.at())
+	wantCode(t, err, fault.Busy)
+	if connected() != 2 {
+		t.Errorf("%d strangers are connected", connected())
 	}
 }
 

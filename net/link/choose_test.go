@@ -1,7 +1,6 @@
 package link
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -65,114 +64,125 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// TestChooseSettles plays both sides of a peer with a few connections, some of
-// which are dead, over a network that delivers in any order: they end with one
-// connection of the best kind that is alive, the same for both, and what was
-// retired was never the last one alive.
+// A model is a peer with a few connections as both sides see it, some of them
+// dead, over a network that delivers in any order.
+type model struct {
+	t       *rapid.T
+	timing  Timing
+	now     time.Time
+	links   []*modelLink
+	wire    []func() // messages under way
+	serials [2]uint64
+}
+
+type modelLink struct {
+	alive bool
+	open  bool
+	side  [2]standing // the arbiter's, the other's
+	known [2]bool     // live there
+}
+
+func newModel(t *rapid.T) *model {
+	m := &model{t: t, timing: Timing{Probe: 3 * time.Second, HandOver: 30 * time.Second, Grace: 20 * time.Second}, now: time.Unix(1000, 0)}
+	n := rapid.IntRange(1, 5).Draw(t, "connections")
+	dead := rapid.IntRange(0, n-1).Draw(t, "dead")
+	for i := range n {
+		// The dead ones are older: to become live is to be alive then.
+		l := &modelLink{open: true, alive: i >= dead}
+		kind := Direct
+		if rapid.Bool().Draw(t, "relayed") {
+			kind = Relayed
+		}
+		low := rapid.Bool().Draw(t, "low dials")
+		for s := range l.side {
+			l.side[s] = standing{kind: kind, low: low}
+			live := func() {
+				m.serials[s]++
+				l.known[s] = true
+				l.side[s].serial, l.side[s].born, l.side[s].heard = m.serials[s], m.now, m.now
+			}
+			if l.alive {
+				m.wire = append(m.wire, live)
+			} else {
+				live()
+			}
+		}
+		m.links = append(m.links, l)
+	}
+	return m
+}
+
+// tend carries out what side s decides.
+func (m *model) tend(s int) {
+	var at []*modelLink
+	var cs []standing
+	for _, l := range m.links {
+		if l.open && l.known[s] {
+			at, cs = append(at, l), append(cs, l.side[s])
+		}
+	}
+	v := choose(m.now, s == 0, cs, m.timing)
+	for _, i := range v.ping {
+		l := at[i]
+		l.side[s].pinged = m.now
+		if l.alive {
+			m.wire = append(m.wire, func() { l.side[s].heard, l.side[s].pinged = m.now, time.Time{} })
+		}
+	}
+	for _, i := range v.retire {
+		l := at[i]
+		if s != 0 {
+			m.t.Fatal("the higher id retires")
+		}
+		l.side[s].retired, l.side[s].retirer, l.side[s].done = m.now, true, true
+		if l.alive {
+			m.wire = append(m.wire, func() { l.side[1-s].retired = m.now })
+		}
+	}
+	for _, i := range slices.Concat(v.dead, v.over) {
+		at[i].open = false
+	}
+	if len(m.usable()) == 0 {
+		m.t.Fatal("the last living connection was retired")
+	}
+}
+
+func (m *model) usable() (ls []*modelLink) {
+	for _, l := range m.links {
+		if l.open && l.alive && l.side[0].retired.IsZero() {
+			ls = append(ls, l)
+		}
+	}
+	return ls
+}
+
+// TestChooseSettles: the two sides end with one connection, which is alive and
+// of the best kind that is, and on the way never retire the last one alive.
 func TestChooseSettles(t *testing.T) {
-	timing := Timing{Probe: 3 * time.Second, HandOver: 30 * time.Second, Grace: 20 * time.Second}
 	rapid.Check(t, func(t *rapid.T) {
-		type link struct {
-			alive bool
-			open  bool
-			side  [2]standing
-			known [2]bool
+		m := newModel(t)
+		for range 400 { // seconds
+			// A message takes less than a second; a ping is answered within Probe.
+			for len(m.wire) > 0 {
+				m.now = m.now.Add(time.Millisecond)
+				k := rapid.IntRange(0, len(m.wire)-1).Draw(t, "next")
+				deliver := m.wire[k]
+				m.wire = slices.Delete(m.wire, k, k+1)
+				deliver()
+				m.tend(rapid.IntRange(0, 1).Draw(t, "who"))
+			}
+			m.now = m.now.Add(time.Second)
+			m.tend(0)
+			m.tend(1)
 		}
-		now := time.Unix(1000, 0)
-		n := rapid.IntRange(1, 5).Draw(t, "connections")
-		links := make([]*link, n)
-		var wire []func() // messages under way
-		var serials [2]uint64
-		dead := rapid.IntRange(0, n-1).Draw(t, "dead")
-		for i := range links {
-			// The dead ones are older: to become live is to be alive then.
-			l := &link{open: true, alive: i >= dead}
-			kind := Direct
-			if rapid.Bool().Draw(t, "relayed") {
-				kind = Relayed
-			}
-			low := rapid.Bool().Draw(t, "low dials")
-			for s := range 2 {
-				l.side[s] = standing{kind: kind, low: low}
-				live := func() {
-					serials[s]++
-					l.known[s] = true
-					l.side[s].serial, l.side[s].born, l.side[s].heard = serials[s], now, now
-				}
-				if !l.alive {
-					live()
-					continue
-				}
-				wire = append(wire, live)
-			}
-			links[i] = l
-		}
-		tend := func(s int) {
-			var at []*link
-			var cs []standing
-			for _, l := range links {
-				if l.open && l.known[s] {
-					at, cs = append(at, l), append(cs, l.side[s])
-				}
-			}
-			v := choose(now, s == 0, cs, timing)
-			for _, i := range v.ping {
-				l := at[i]
-				l.side[s].pinged = now
-				if l.alive {
-					wire = append(wire, func() { l.side[s].heard, l.side[s].pinged = now, time.Time{} })
-				}
-			}
-			for _, i := range v.retire {
-				l := at[i]
-				if s != 0 {
-					t.Fatal("the higher id retires")
-				}
-				l.side[s].retired, l.side[s].retirer, l.side[s].done = now, true, true
-				if l.alive {
-					wire = append(wire, func() { l.side[1-s].retired = now })
-				}
-			}
-			for _, i := range slices.Concat(v.dead, v.over) {
-				at[i].open = false
+		best := Relayed
+		for _, l := range m.links {
+			if l.alive {
+				best = min(best, l.side[0].kind)
 			}
 		}
-		check := func() {
-			for _, l := range links {
-				if l.open && l.alive && l.side[0].retired.IsZero() {
-					return
-				}
-			}
-			t.Fatal("the last living connection was retired")
-		}
-		for range 400 {
-			// Messages take less than a second; a ping is answered within Probe.
-			for len(wire) > 0 {
-				now = now.Add(time.Millisecond)
-				k := rapid.IntRange(0, len(wire)-1).Draw(t, "next")
-				f := wire[k]
-				wire = slices.Delete(wire, k, k+1)
-				f()
-				tend(rapid.IntRange(0, 1).Draw(t, "who"))
-				check()
-			}
-			now = now.Add(time.Second)
-			tend(0)
-			tend(1)
-			check()
-		}
-		best := Relayed + 1
-		var left []string
-		for i, l := range links {
-			if l.alive && l.side[0].kind < best {
-				best = l.side[0].kind
-			}
-			if l.open && l.known[0] && l.side[0].retired.IsZero() && l.alive {
-				left = append(left, fmt.Sprint(i, l.side[0].kind))
-			}
-		}
-		if len(left) != 1 {
-			t.Fatalf("left are %v", left)
+		if left := m.usable(); len(left) != 1 || left[0].side[0].kind != best {
+			t.Fatalf("%d connections are left, best is %v", len(left), best)
 		}
 	})
 }

@@ -76,7 +76,7 @@ func (e *Endpoint) reserve(cn *conn, access Access, policy uint64) error {
 		return errPolicy
 	case e.links >= e.cfg.Limits.Links:
 		return fault.New(fault.Busy, "", "", busy)
-	case access == AccessPair && e.strangers >= e.cfg.Limits.Strangers:
+	case access == AccessPair && e.strangers >= e.cfg.Limits.Strangers && !e.evictStrangerLocked():
 		return fault.New(fault.Busy, "", "", "too many devices are pairing here")
 	}
 	p := e.peerLocked(cn.id)
@@ -92,6 +92,26 @@ func (e *Endpoint) reserve(cn *conn, access Access, policy uint64) error {
 	e.links++
 	e.setAccessLocked(cn, access)
 	return nil
+}
+
+// evictStrangerLocked disconnects the stranger that has been here longest and
+// does nothing, if there is one: strangers who just sit there must not keep the
+// one with the invite out.
+func (e *Endpoint) evictStrangerLocked() bool {
+	var old *conn
+	for _, p := range e.peers {
+		for _, cn := range p.conns {
+			if cn.access == AccessPair && cn.live && cn.streams == 0 && (old == nil || cn.born.Before(old.born)) {
+				old = cn
+			}
+		}
+	}
+	if old == nil {
+		return false
+	}
+	e.crew.start(func() { old.close(fault.Busy, "others want to pair") })
+	e.dropLocked(old)
+	return true
 }
 
 // mostStale is the oldest of the live connections that are not the best, those

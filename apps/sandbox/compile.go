@@ -136,8 +136,8 @@ func (e *Engine) adopt(temp string) (string, error) {
 }
 
 // compile runs the child. started is false if there was no child to run.
-func (e *Engine) compile(ctx context.Context, dir string, module []byte) (started bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.CompileTime)
+func (e *Engine) compile(parent context.Context, dir string, module []byte) (started bool, err error) {
+	ctx, cancel := context.WithTimeout(parent, e.cfg.CompileTime)
 	defer cancel()
 	args := append(append([]string(nil), e.cfg.Compiler[1:]...), dir)
 	cmd := exec.CommandContext(ctx, e.cfg.Compiler[0], args...)
@@ -159,11 +159,11 @@ func (e *Engine) compile(ctx context.Context, dir string, module []byte) (starte
 	switch {
 	case err == nil:
 		return true, nil
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case parent.Err() != nil:
+		return true, parent.Err()
+	case ctx.Err() != nil:
 		return true, fault.New(fault.Timeout, "compile the app", "ask the app's publisher for a smaller build",
 			"it took longer than %s", e.cfg.CompileTime)
-	case ctx.Err() != nil:
-		return true, ctx.Err()
 	case isExit && exit.ExitCode() == exitInvalid:
 		return true, invalidModule(errors.New(fault.Quote(text)))
 	case isExit && exit.ExitCode() == exitFailed:

@@ -53,7 +53,7 @@ func goModule(t testing.TB) []byte {
 // waitFor polls until cond holds: events run on the actor's own time.
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(15 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {

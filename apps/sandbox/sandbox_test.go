@@ -126,7 +126,7 @@ func (r *rig) stop(t testing.TB) {
 
 func (r *rig) call(t testing.TB, payload string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the first call of a Go guest waits for its compilation
 	defer cancel()
 	reply, err := r.actor.Call(ctx, 7, []byte(payload))
 	return string(reply), err

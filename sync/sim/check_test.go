@@ -33,7 +33,7 @@ func (n *node) checkPairs() {
 // that the node holds.
 func (n *node) checkState() {
 	w := n.w
-	j := &judge{w: w, state: n.g.Control(), ring: n.g.Control().Keyring(n.dev.kp), wall: time.UnixMilli(n.wall())}
+	j := &judge{w: w, state: n.g.Control(), ring: n.keyring(), wall: time.UnixMilli(n.wall())}
 	for _, ns := range w.spaces {
 		p := w.collect(n, ns)
 		want := j.play(p)

@@ -109,12 +109,25 @@ type node struct {
 	ledger
 
 	offset   time.Duration // its clock minus the true time
-	faulty   bool          // a disk fault was set and may strike
 	dying    bool          // the next commit kills it
 	landing  bool          // and lands
 	dirty    bool          // a disk fault may have ended background work
 	drifting int           // rebuilds that the simulator asked for
 	counter  uint64
+
+	ring   *control.Keyring // of state ringOf
+	ringOf *control.State
+}
+
+// keyring is what the node's device can open.
+func (n *node) keyring() *control.Keyring {
+	switch s := n.g.Control(); {
+	case n.ring == nil:
+		n.ring, n.ringOf = s.Keyring(n.dev.kp), s
+	case s != n.ringOf:
+		n.ring, n.ringOf = n.ring.For(s), s
+	}
+	return n.ring
 }
 
 type snapshot struct {
@@ -158,7 +171,7 @@ func (n *node) open(newIncarnation bool) {
 		Writer: store.WriterConfig{Now: n.w.writerClock, MaxPieces: pieces},
 	})
 	n.w.must(err)
-	n.g, n.dying, n.faulty, n.drifting, n.dirty = g, false, false, 0, false
+	n.g, n.dying, n.drifting, n.dirty, n.ring = g, false, 0, false, nil
 	n.checkKept()
 	n.w.must(g.Tick())
 }

@@ -16,11 +16,13 @@ import (
 	"time"
 )
 
+// The flags of TestSim. SIM_SEEDS and SIM_SEED stand for the first two.
 var (
 	seeds = flag.Int("seeds", 150, "how many seeds TestSim runs")
 	seed  = flag.Uint64("seed", 0, "the one seed that TestSim runs, with its trace under -v")
 	from  = flag.Uint64("from", 1, "the first seed")
 	share = flag.String("share", "", "i/n: run every nth seed from the ith, in this process")
+	first = flag.Bool("first", false, "with -share: stop at the first failure")
 )
 
 // boltEvery is how many seeds run in memory for one on disk.
@@ -239,6 +241,14 @@ func (w *world) copyHome(n *node) {
 // TestSim runs the seeds, in as many processes as there are cores: what a seed
 // draws from crypto/rand is the process's.
 func TestSim(t *testing.T) {
+	for name, f := range map[string]string{"SIM_SEEDS": "seeds", "SIM_SEED": "seed"} {
+		if v := os.Getenv(name); v != "" {
+			if err := flag.Set(f, v); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv(name, "")
+		}
+	}
 	switch {
 	case *seed != 0:
 		var log io.Writer
@@ -268,7 +278,7 @@ func runShare(t *testing.T) {
 		w, err := run(t, s, nil)
 		if err != nil {
 			t.Errorf("seed %d: %v\nto see it: go test ./sync/sim -run 'TestSim$' -v -seed %d", s, err, s)
-			if failed++; failed == 5 {
+			if failed++; failed == 5 || *first {
 				break
 			}
 		}

@@ -176,7 +176,7 @@ func (n *node) mayBeDenied(ns record.NamespaceID) bool {
 		return true
 	}
 	epoch, ok := st.EpochForWriting()
-	return !ok || !st.Keyring(n.dev.kp).Holds(epoch)
+	return !ok || !n.keyring().Holds(epoch)
 }
 
 // A rogue is a batch of a stream that the simulator writes by hand.

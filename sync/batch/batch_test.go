@@ -1,0 +1,243 @@
+package batch
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/record"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/*.golden")
+
+func golden(t *testing.T, name string, lines ...string) {
+	t.Helper()
+	got := strings.Join(lines, "\n") + "\n"
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+func pattern(seed byte) (b [32]byte) {
+	for i := range b {
+		b[i] = seed + byte(i)
+	}
+	return b
+}
+
+func author(t testing.TB) *keys.KeyPair {
+	t.Helper()
+	kp, err := keys.NewKeyPair(keys.SecretFrom(pattern(1)), keys.SecretFrom(pattern(2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kp
+}
+
+// sample is a signed run of n batches from seq 1 on.
+func sample(t testing.TB, n int) (*Run, Key) {
+	t.Helper()
+	kp, key := author(t), NewKey(pattern(0x40))
+	r := &Run{
+		Stream: record.Stream{Namespace: pattern(0x80), Device: kp.ID(), Incarnation: 0x0102030405060708},
+		Epoch:  pattern(0xa0), RoleOp: pattern(0xc0), First: 1,
+	}
+	prev := keys.Hash{}
+	for i := range n {
+		h := r.Header()
+		h.Seq, h.Previous = r.First+uint64(i), prev
+		plain := record.AppendBody(nil, &record.Body{Time: 1<<16 | 7, Ops: []record.Op{{
+			Code: record.OpInsert, Collection: 4, Record: record.ID{15: byte(i)}, Cells: []record.Cell{{Field: 1, Value: record.Int(int64(i))}},
+		}}})
+		body := key.Seal(&h, Nonce{0: byte(i)}, plain)
+		r.Bodies = append(r.Bodies, body)
+		prev = h.Hash(body)
+	}
+	r.Sign(kp, r.Chain(nil))
+	return r, key
+}
+
+func TestGolden(t *testing.T) {
+	r, _ := sample(t, 2)
+	h := r.Header()
+	h.BodyLen = uint32(len(r.Bodies[0]))
+	chain := r.Chain(nil)
+	golden(t, "batch",
+		fmt.Sprintf("header: %x", h.Append(nil)),
+		fmt.Sprintf("body: %x", r.Bodies[0]),
+		fmt.Sprintf("hash: %s", chain[0]),
+		fmt.Sprintf("second hash: %s", chain[1]),
+		fmt.Sprintf("run: %x", r.Append(nil)),
+	)
+	if n := len(h.Append(nil)); n != HeaderSize {
+		t.Errorf("a header of %d bytes, HeaderSize is %d", n, HeaderSize)
+	}
+}
+
+func TestRunRoundTrip(t *testing.T) {
+	want, key := sample(t, 5)
+	var r Run
+	wire := want.Append(nil)
+	if err := DecodeRun(wire, &r); err != nil {
+		t.Fatal(err)
+	}
+	chain := r.Chain(nil)
+	if err := r.Verify(chain); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(r.Append(nil), wire) || r.Last() != 5 {
+		t.Errorf("decoded: %+v", r)
+	}
+	o := NewOpener(&r, key)
+	var arena []byte
+	for i := range r.Bodies {
+		var body record.Body
+		var err error
+		if arena, err = o.Next(arena, chain[i], &body); err != nil || len(body.Ops) != 1 || body.Ops[0].Record[15] != byte(i) {
+			t.Errorf("batch %d: %+v, %v", i, body, err)
+		}
+	}
+}
+
+// TestEveryBitCounts flips each bit of a run: it must not decode, or not verify.
+func TestEveryBitCounts(t *testing.T) {
+	want, _ := sample(t, 2)
+	wire := want.Append(nil)
+	for i := range wire {
+		bad := bytes.Clone(wire)
+		bad[i] ^= 1 << (i % 8)
+		var r Run
+		err := DecodeRun(bad, &r)
+		if err == nil {
+			err = r.Verify(r.Chain(nil))
+		}
+		if !errors.Is(err, ErrRun) {
+			t.Fatalf("bit %d of byte %d flipped: %v", i%8, i, err)
+		}
+	}
+}
+
+func TestBodiesAreBoundToTheirHeaders(t *testing.T) {
+	r, key := sample(t, 2)
+	chain := r.Chain(nil)
+	right := r.Header()
+	right.BodyLen = uint32(len(r.Bodies[0]))
+	if _, err := key.Open(nil, &right, r.Bodies[0]); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Header){
+		"namespace":   func(h *Header) { h.Stream.Namespace[0] ^= 1 },
+		"device":      func(h *Header) { h.Stream.Device[0] ^= 1 },
+		"incarnation": func(h *Header) { h.Stream.Incarnation++ },
+		"epoch":       func(h *Header) { h.Epoch[0] ^= 1 },
+		"role op":     func(h *Header) { h.RoleOp[0] ^= 1 },
+		"seq":         func(h *Header) { h.Seq++ },
+		"previous":    func(h *Header) { h.Previous[0] ^= 1 },
+		"length":      func(h *Header) { h.BodyLen++ },
+	} {
+		h := right
+		change(&h)
+		if _, err := key.Open(nil, &h, r.Bodies[0]); !errors.Is(err, ErrSealed) {
+			t.Errorf("opens under another %s: %v", name, err)
+		}
+		if h.Hash(r.Bodies[0]) == chain[0] {
+			t.Errorf("the hash does not cover the %s", name)
+		}
+	}
+	if _, err := key.Open(nil, &right, r.Bodies[0][:Overhead-1]); !errors.Is(err, ErrSealed) {
+		t.Errorf("a cut body: %v", err)
+	}
+	if _, err := NewKey(pattern(0x41)).Open(nil, &right, r.Bodies[0]); !errors.Is(err, ErrSealed) {
+		t.Errorf("another epoch's key: %v", err)
+	}
+}
+
+func TestRunLimits(t *testing.T) {
+	r, _ := sample(t, 1)
+	small := r.Bodies[0]
+	many := make([][]byte, MaxRunBatches+1)
+	for i := range many {
+		many[i] = small
+	}
+	big := make([]byte, MaxBody)
+	for name, c := range map[string]struct {
+		change func(*Run)
+		ok     bool
+	}{
+		"as it is":             {func(*Run) {}, true},
+		"256 batches":          {func(r *Run) { r.Bodies = many[1:] }, true},
+		"257 batches":          {func(r *Run) { r.Bodies = many }, false},
+		"none":                 {func(r *Run) { r.Bodies = nil }, false},
+		"the largest batch":    {func(r *Run) { r.Bodies = [][]byte{big} }, true},
+		"a larger one":         {func(r *Run) { r.Bodies = [][]byte{append(big, 0)} }, false},
+		"two in over 1 MiB":    {func(r *Run) { r.Bodies = [][]byte{big, small} }, false},
+		"from seq 0":           {func(r *Run) { r.First = 0 }, false},
+		"seq 1 with previous":  {func(r *Run) { r.Previous = pattern(3) }, false},
+		"seq 2 without":        {func(r *Run) { r.First = 2 }, false},
+		"seq 2 with previous":  {func(r *Run) { r.First, r.Previous = 2, pattern(3) }, true},
+		"seq beyond all sense": {func(r *Run) { r.First, r.Previous = 1<<63, pattern(3) }, false},
+	} {
+		bad := *r
+		c.change(&bad)
+		wire := bad.Append(nil)
+		if len(bad.Bodies) == 1 && c.ok && len(wire) > MaxRunSize {
+			t.Errorf("%s: %d bytes, MaxRunSize is %d", name, len(wire), MaxRunSize)
+		}
+		var back Run
+		if err := DecodeRun(wire, &back); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrRun) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzDecodeRun(f *testing.F) {
+	for n := 1; n <= 3; n++ {
+		r, _ := sample(f, n)
+		f.Add(r.Append(nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r Run
+		if err := DecodeRun(b, &r); err != nil {
+			if !errors.Is(err, ErrRun) {
+				t.Errorf("error of another kind: %v", err)
+			}
+			return
+		}
+		if !bytes.Equal(r.Append(nil), b) {
+			t.Errorf("%x decodes and encodes to something else", b)
+		}
+		if chain := r.Chain(nil); len(chain) != len(r.Bodies) {
+			t.Errorf("%d hashes of %d batches", len(chain), len(r.Bodies))
+		}
+	})
+}
+
+func FuzzDecodeTail(f *testing.F) {
+	r, _ := sample(f, 2)
+	f.Add(r.AppendTail(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r Run
+		if r.DecodeTail(b) == nil && !bytes.Equal(r.AppendTail(nil), b) {
+			t.Errorf("%x decodes and encodes to something else", b)
+		}
+	})
+}

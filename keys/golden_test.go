@@ -56,6 +56,7 @@ func TestGoldenDomains(t *testing.T) {
 		DomainIdentityOp, DomainConsent, DomainControlOp, DomainBatch, DomainNamespace, DomainEpochCommit,
 		DomainDeviceText, DomainBundle, DomainRecover, DomainPair, DomainInvite, DomainVault, DomainGroupTag,
 		DomainDiscover, DomainAuthorRecord, DomainNaturalKey, DomainDigest, DomainVector,
+		DomainHeads, DomainRecoveryConsent,
 	} {
 		lines = append(lines, fmt.Sprintf("%s %v %v", d, Sum(d), Sum(d, []byte("a"), []byte("bc"))))
 	}

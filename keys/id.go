@@ -39,25 +39,26 @@ type Domain string
 // Every domain in use. Two purposes never share one; a changed format gets the
 // next number.
 const (
-	DomainIdentityOp   Domain = "peers/identity-op/1"   // an op of an identity log
-	DomainConsent      Domain = "peers/consent/1"       // a device agrees to be certified
-	DomainControlOp    Domain = "peers/control-op/1"    // an op of a control log
-	DomainBatch        Domain = "peers/batch/1"         // a batch and its signature
-	DomainNamespace    Domain = "peers/namespace/1"     // the namespace's id on the wire
-	DomainEpochCommit  Domain = "peers/epoch-commit/1"  // commitment to an epoch's key
-	DomainDeviceText   Domain = "peers/device-text/1"   // the check characters of a DeviceID's text
-	DomainBundle       Domain = "peers/bundle/1"        // a bundle's index
-	DomainRecover      Domain = "peers/recover/1"       // the recovery key answers for a connection
-	DomainPair         Domain = "peers/pair/1"          // the commitment of a pairing
-	DomainInvite       Domain = "peers/invite/1"        // the check bytes of an invite
-	DomainVault        Domain = "peers/vault/1"         // the checksum of a keystore file
-	DomainGroupTag     Domain = "peers/group-tag/1"     // a group's name on one connection
-	DomainDiscover     Domain = "peers/discover/1"      // the daily tag on the LAN
-	DomainAuthorRecord Domain = "peers/author-record/1" // ids of records in author collections
-	DomainNaturalKey   Domain = "peers/natural-key/1"   // ids of records with a natural key
-	DomainDigest       Domain = "peers/digest/1"        // a record's share of the state digest
-	DomainVector       Domain = "peers/vector/1"        // the hash of a namespace's vector
-	DomainHeads        Domain = "peers/heads/1"         // the hash of the heads of a group's logs
+	DomainIdentityOp      Domain = "peers/identity-op/1"      // an op of an identity log
+	DomainConsent         Domain = "peers/consent/1"          // a device agrees to be certified
+	DomainRecoveryConsent Domain = "peers/recovery-consent/1" // a recovery key agrees to be a user's
+	DomainControlOp       Domain = "peers/control-op/1"       // an op of a control log
+	DomainBatch           Domain = "peers/batch/1"            // a batch and its signature
+	DomainNamespace       Domain = "peers/namespace/1"        // the namespace's id on the wire
+	DomainEpochCommit     Domain = "peers/epoch-commit/1"     // commitment to an epoch's key
+	DomainDeviceText      Domain = "peers/device-text/1"      // the check characters of a DeviceID's text
+	DomainBundle          Domain = "peers/bundle/1"           // a bundle's index
+	DomainRecover         Domain = "peers/recover/1"          // the recovery key answers for a connection
+	DomainPair            Domain = "peers/pair/1"             // the commitment of a pairing
+	DomainInvite          Domain = "peers/invite/1"           // the check bytes of an invite
+	DomainVault           Domain = "peers/vault/1"            // the checksum of a keystore file
+	DomainGroupTag        Domain = "peers/group-tag/1"        // a group's name on one connection
+	DomainDiscover        Domain = "peers/discover/1"         // the daily tag on the LAN
+	DomainAuthorRecord    Domain = "peers/author-record/1"    // ids of records in author collections
+	DomainNaturalKey      Domain = "peers/natural-key/1"      // ids of records with a natural key
+	DomainDigest          Domain = "peers/digest/1"           // a record's share of the state digest
+	DomainVector          Domain = "peers/vector/1"           // the hash of a namespace's vector
+	DomainHeads           Domain = "peers/heads/1"            // the hash of the heads of a group's logs
 )
 
 // Sum hashes parts, concatenated, in domain d. The caller makes the

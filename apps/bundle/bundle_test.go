@@ -169,7 +169,7 @@ func TestReadsV1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "5b63b35c1ff2eb4ea56cb855dec28e58d7abec3c420034444beea745aa676b34"
+	const want = "5cee430e7bea875e6c52f1938727651025bfe1c012f81e5e4eb880cdddf934ad"
 	if got := b.Hash.String(); got != want {
 		t.Errorf("hash %s, want %s", got, want)
 	}
@@ -368,7 +368,7 @@ type testPublisher struct {
 func newPublisher(t *testing.T) *testPublisher {
 	t.Helper()
 	p := &testPublisher{t: t, recovery: keys.GenerateKeyPair(), devices: []*keys.KeyPair{keys.GenerateKeyPair()}}
-	genesis, _, err := identity.NewGenesis(p.devices[0], identity.PublicOf(p.recovery))
+	genesis, _, err := identity.NewGenesis(p.devices[0], p.recovery)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ const (
 // has. The result is the same on every call and every machine.
 func InsecureSigner() Signer {
 	device, recovery := insecurePair(insecureDevice), insecurePair(insecureRecovery)
-	genesis, _, err := identity.NewGenesis(device, identity.PublicOf(recovery))
+	genesis, _, err := identity.NewGenesis(device, recovery)
 	if err != nil {
 		panic(err) // constants: cannot fail after the first test run
 	}

@@ -34,7 +34,7 @@ type publisher struct {
 func newPublisher(t *testing.T) *publisher {
 	t.Helper()
 	p := &publisher{t: t, recovery: keys.GenerateKeyPair(), devices: []*keys.KeyPair{keys.GenerateKeyPair()}}
-	genesis, user, err := identity.NewGenesis(p.devices[0], identity.PublicOf(p.recovery))
+	genesis, user, err := identity.NewGenesis(p.devices[0], p.recovery)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ type user struct {
 
 func newUser(devices int) (*user, error) {
 	first := keys.GenerateKeyPair()
-	genesis, id, err := identity.NewGenesis(first, identity.PublicOf(keys.GenerateKeyPair()))
+	genesis, id, err := identity.NewGenesis(first, keys.GenerateKeyPair())
 	if err != nil {
 		return nil, err
 	}

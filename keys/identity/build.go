@@ -8,13 +8,15 @@ import (
 )
 
 // NewGenesis makes a new user: the first op of a log, signed by its first device.
-// It has full power.
-func NewGenesis(first *keys.KeyPair, recovery Public) ([]byte, keys.UserID, error) {
-	if !recovery.Valid() || recovery.ID == first.ID() {
+// It has full power. The recovery key consents to it, as it alone can.
+func NewGenesis(first, recovery *keys.KeyPair) ([]byte, keys.UserID, error) {
+	if recovery == nil || !PublicOf(recovery).Valid() || recovery.ID() == first.ID() {
 		return nil, keys.UserID{}, fault.New(fault.Invalid, "make the user", "", "the recovery key is not usable")
 	}
+	consent := recovery.Sign(keys.DomainRecoveryConsent, genesisConsentText(PublicOf(first), recovery.SealKey()))
+	clear := appendPublic(appendPublic(cborx.AppendArray(nil, 5), PublicOf(first)), PublicOf(recovery))
 	raw, hash, err := oplog.Sign(first, keys.DomainIdentityOp, oplog.Draft{
-		Kind: KindGenesis, Clear: appendPublic(appendPublic(cborx.AppendArray(nil, 4), PublicOf(first)), recovery),
+		Kind: KindGenesis, Clear: cborx.AppendBytes(clear, consent[:]),
 	})
 	return raw, keys.UserID(hash), err
 }
@@ -65,17 +67,19 @@ func (s *State) NewRevoke(by *keys.KeyPair, device keys.DeviceID, parents []keys
 	return s.sign(by, KindRevoke, cborx.AppendBytes(cborx.AppendArray(nil, 1), device[:]), parents)
 }
 
-// NewReplaceRecovery puts recovery in the place of the current recovery key, by.
-func (s *State) NewReplaceRecovery(by *keys.KeyPair, recovery Public) ([]byte, error) {
+// NewReplaceRecovery puts recovery, which consents to it, in the place of the
+// current recovery key, by.
+func (s *State) NewReplaceRecovery(by, recovery *keys.KeyPair) ([]byte, error) {
 	const op = "replace the recovery key"
-	_, former := s.ranks[recovery.ID]
 	switch {
 	case !s.valid || by.ID() != s.Recovery().ID:
 		return nil, fault.New(fault.Denied, op, "use the 24 recovery words that are in force", "%s is not the recovery key", by.ID().Short())
-	case !recovery.Valid() || former || recovery.ID == s.first:
+	case recovery == nil || !PublicOf(recovery).Valid() || s.isRecovery(recovery.ID()) || recovery.ID() == s.first:
 		return nil, fault.New(fault.Invalid, op, "make new recovery words", "the new key is not usable or not new")
 	}
-	return s.sign(by, KindReplaceRecovery, appendPublic(cborx.AppendArray(nil, 2), recovery), s.parents)
+	consent := recovery.Sign(keys.DomainRecoveryConsent, replaceConsentText(s.user, by.ID(), recovery.SealKey()))
+	clear := appendPublic(cborx.AppendArray(nil, 3), PublicOf(recovery))
+	return s.sign(by, KindReplaceRecovery, cborx.AppendBytes(clear, consent[:]), s.parents)
 }
 
 func (s *State) sign(by *keys.KeyPair, kind uint64, clear []byte, parents []keys.Hash) ([]byte, error) {

@@ -329,22 +329,34 @@ func FuzzBody(f *testing.F) {
 	for _, o := range fam.set.View().Ops() {
 		f.Add(o.Kind, o.Clear)
 	}
+	f.Add(uint64(KindGenesis), genesisClear(PublicOf(fam.first), PublicOf(fam.recovery), keys.Signature{}))
+	f.Add(uint64(KindReplaceRecovery), replaceClear(PublicOf(pair(201)), keys.Signature{}))
+	agreed := func(t *testing.T, who Public, consent keys.Signature, text ...[]byte) {
+		if !keys.Verify(who.ID, keys.DomainRecoveryConsent, append(bytes.Join(text, nil), who.Seal[:]...), consent) {
+			t.Fatalf("recovery key %v did not agree", who.ID)
+		}
+	}
 	f.Fuzz(func(t *testing.T, kind uint64, clear []byte) {
 		o := &oplog.Op{Version: 1, Kind: kind, Author: fam.first.ID(), Clear: clear}
 		if kind != KindGenesis {
 			o.Parents = []keys.Hash{fam.genesis}
 		}
+		if kind == KindReplaceRecovery {
+			o.Author = fam.recovery.ID()
+		}
 		var again []byte
 		switch b := decodeBody(fam.user, o).(type) {
 		case Genesis:
-			again = appendPublic(appendPublic(cborx.AppendArray(nil, 4), b.Device), b.Recovery)
+			agreed(t, b.Recovery, b.Consent, []byte{1}, b.Device.ID[:], b.Device.Seal[:])
+			again = genesisClear(b.Device, b.Recovery, b.Consent)
 		case Certify:
 			again = appendPublic(cborx.AppendArray(nil, 4), b.Device)
 			again = cborx.AppendBytes(cborx.AppendUint(again, uint64(b.Power)), b.Consent[:])
 		case Revoke:
 			again = cborx.AppendBytes(cborx.AppendArray(nil, 1), b.Device[:])
 		case ReplaceRecovery:
-			again = appendPublic(cborx.AppendArray(nil, 2), b.Recovery)
+			agreed(t, b.Recovery, b.Consent, []byte{4}, fam.user[:], o.Author[:])
+			again = replaceClear(b.Recovery, b.Consent)
 		default:
 			return
 		}

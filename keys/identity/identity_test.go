@@ -53,7 +53,7 @@ type family struct {
 func newFamily(t testing.TB) *family {
 	t.Helper()
 	f := &family{t: t, recovery: pair(200), first: pair(1)}
-	raw, user, err := NewGenesis(f.first, PublicOf(f.recovery))
+	raw, user, err := NewGenesis(f.first, f.recovery)
 	must(t, err)
 	f.user, f.genesis, f.set = user, keys.Hash(user), NewSet(user)
 	f.add(raw)
@@ -99,7 +99,8 @@ func (f *family) revoke(by, d *keys.KeyPair, parents ...keys.Hash) keys.Hash {
 
 func (f *family) replace(by, r *keys.KeyPair, parents ...keys.Hash) keys.Hash {
 	f.t.Helper()
-	return f.sign(by, KindReplaceRecovery, appendPublic(cborx.AppendArray(nil, 2), PublicOf(r)), parents)
+	consent := r.Sign(keys.DomainRecoveryConsent, replaceConsentText(f.user, by.ID(), r.SealKey()))
+	return f.sign(by, KindReplaceRecovery, replaceClear(PublicOf(r), consent), parents)
 }
 
 func (f *family) state() *State { return Resolve(f.set) }
@@ -171,7 +172,7 @@ func TestBuilders(t *testing.T) {
 	_, denied["a child revokes its certifier"] = f.state().NewRevoke(phone, laptop.ID(), nil)
 	_, denied["a device revokes itself"] = f.state().NewRevoke(laptop, laptop.ID(), nil)
 	_, denied["a stranger is revoked"] = f.state().NewRevoke(f.recovery, pair(30).ID(), nil)
-	_, denied["a device replaces the recovery key"] = f.state().NewReplaceRecovery(laptop, PublicOf(next))
+	_, denied["a device replaces the recovery key"] = f.state().NewReplaceRecovery(laptop, next)
 	for name, err := range denied {
 		if fault.CodeOf(err) != fault.Denied || fault.HintOf(err) == "" {
 			t.Errorf("%s: %v", name, err)
@@ -185,18 +186,18 @@ func TestBuilders(t *testing.T) {
 	must(t, err)
 	f.add(raw)
 	f.want("phone", phone, "revoked")
-	raw, err = f.state().NewReplaceRecovery(f.recovery, PublicOf(next))
+	raw, err = f.state().NewReplaceRecovery(f.recovery, next)
 	must(t, err)
 	f.add(raw)
 	if s := f.state(); s.Recovery() != PublicOf(next) || s.MayCertify(f.recovery.ID()) || !s.MayCertify(next.ID()) {
 		t.Error("the recovery key was not replaced")
 	}
-	for name, r := range map[string]Public{"the present one": PublicOf(next), "a former one": PublicOf(f.recovery), "the first device": PublicOf(f.first), "none": {}} {
+	for name, r := range map[string]*keys.KeyPair{"the present one": next, "a former one": f.recovery, "the first device": f.first, "none": nil} {
 		if _, err := f.state().NewReplaceRecovery(next, r); fault.CodeOf(err) != fault.Invalid {
 			t.Errorf("replaced by %s: %v", name, err)
 		}
 	}
-	for name, r := range map[string]Public{"its device": PublicOf(f.first), "none": {}} {
+	for name, r := range map[string]*keys.KeyPair{"its device": f.first, "none": nil} {
 		if _, _, err := NewGenesis(f.first, r); fault.CodeOf(err) != fault.Invalid {
 			t.Errorf("a genesis with the recovery key %s: %v", name, err)
 		}
@@ -337,27 +338,6 @@ func TestRevokedStaysRevoked(t *testing.T) {
 	f.want("tablet", tablet, "revoked")
 }
 
-func TestConsentReplayed(t *testing.T) {
-	f := newFamily(t)
-	laptop, phone := pair(10), pair(20)
-	f.certify(f.first, laptop, PowerFull)
-	for name, consent := range map[string]keys.Signature{
-		"for another user":      Consent(phone, keys.UserID{7}, f.first.ID()),
-		"for another certifier": Consent(phone, f.user, laptop.ID()),
-		"by another device":     Consent(laptop, f.user, f.first.ID()),
-		"none":                  {},
-	} {
-		b := appendPublic(cborx.AppendArray(nil, 4), PublicOf(phone))
-		b = cborx.AppendBytes(cborx.AppendUint(b, uint64(PowerFull)), consent[:])
-		f.sign(f.first, KindCertify, b, nil)
-		if got := f.standing(phone); got != "unknown" {
-			t.Errorf("consent %s: the phone is %s", name, got)
-		}
-	}
-	f.certify(f.first, phone, PowerData)
-	f.want("phone, with its consent,", phone, "data")
-}
-
 // Of two certifications the one nearer the root counts, then the lowest hash.
 func TestConsentedTwice(t *testing.T) {
 	f := newFamily(t)
@@ -418,7 +398,10 @@ func TestSmallOrderKeys(t *testing.T) {
 			sig = Consent(pair(20), f.user, f.first.ID())
 		}
 		f.sign(f.first, KindCertify, cborx.AppendBytes(cborx.AppendUint(b, 1), sig[:]), nil)
-		f.sign(f.recovery, KindReplaceRecovery, appendPublic(cborx.AppendArray(nil, 2), p), nil)
+		if p.ID == pair(20).ID() {
+			sig = pair(20).Sign(keys.DomainRecoveryConsent, replaceConsentText(f.user, f.recovery.ID(), p.Seal))
+		}
+		f.sign(f.recovery, KindReplaceRecovery, replaceClear(p, sig), nil)
 		if s := f.state(); len(s.Devices()) != 1 || s.Void(p.ID) || len(s.Recoveries()) != 1 {
 			t.Errorf("%s of small order was taken", name)
 		}
@@ -434,7 +417,8 @@ func TestUnknownAndMalformed(t *testing.T) {
 	f.sign(f.first, KindRevoke, cborx.AppendBytes(cborx.AppendArray(nil, 1), id[:31]), nil)
 	f.sign(f.first, KindCertify, certifyClear(f.first.ID(), f.user, phone, 9), nil)
 	f.sign(f.first, KindCertify, certifyClear(f.first.ID(), f.user, f.first, PowerFull), nil)
-	f.sign(f.first, KindGenesis, appendPublic(appendPublic(cborx.AppendArray(nil, 4), PublicOf(f.first)), PublicOf(phone)), nil)
+	consent := phone.Sign(keys.DomainRecoveryConsent, genesisConsentText(PublicOf(f.first), phone.SealKey()))
+	f.sign(f.first, KindGenesis, genesisClear(PublicOf(f.first), PublicOf(phone), consent), nil)
 	raw, _, err := oplog.Sign(f.first, keys.DomainIdentityOp, oplog.Draft{
 		Kind: KindCertify, Parents: f.set.Parents(), Clear: certifyClear(f.first.ID(), f.user, phone, PowerFull),
 		Seal: func([]byte) ([]byte, error) { return []byte{1}, nil },
@@ -463,10 +447,15 @@ func TestUnknownAndMalformed(t *testing.T) {
 // A genesis that breaks a rule is nobody's.
 func TestMalformedGenesis(t *testing.T) {
 	first := pair(1)
+	consented := func(device, recovery *keys.KeyPair) []byte {
+		consent := recovery.Sign(keys.DomainRecoveryConsent, genesisConsentText(PublicOf(device), recovery.SealKey()))
+		return genesisClear(PublicOf(device), PublicOf(recovery), consent)
+	}
 	for name, clear := range map[string][]byte{
-		"its device is its recovery key": appendPublic(appendPublic(cborx.AppendArray(nil, 4), PublicOf(first)), PublicOf(first)),
-		"another device signed it":       appendPublic(appendPublic(cborx.AppendArray(nil, 4), PublicOf(pair(2))), PublicOf(pair(200))),
-		"a field is missing":             appendPublic(cborx.AppendArray(nil, 2), PublicOf(first)),
+		"its device is its recovery key": consented(first, first),
+		"another device signed it":       consented(pair(2), pair(200)),
+		"the recovery key is missing":    appendPublic(cborx.AppendArray(nil, 2), PublicOf(first)),
+		"the consent is missing":         appendPublic(appendPublic(cborx.AppendArray(nil, 4), PublicOf(first)), PublicOf(pair(200))),
 	} {
 		raw, hash, err := oplog.Sign(first, keys.DomainIdentityOp, oplog.Draft{Kind: KindGenesis, Clear: clear})
 		must(t, err)

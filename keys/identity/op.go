@@ -80,7 +80,10 @@ func (p Public) Valid() bool { return p.ID.Valid() && p.Seal.Valid() }
 // Bodies of ops, as Set makes them.
 type (
 	// A Genesis begins a log.
-	Genesis struct{ Device, Recovery Public }
+	Genesis struct {
+		Device, Recovery Public
+		Consent          keys.Signature // by Recovery: see genesisConsentText
+	}
 	// A Certify makes Device a device of the user.
 	Certify struct {
 		Device  Public
@@ -90,7 +93,10 @@ type (
 	// A Revoke ends a device.
 	Revoke struct{ Device keys.DeviceID }
 	// A ReplaceRecovery puts another recovery key in the place of its author.
-	ReplaceRecovery struct{ Recovery Public }
+	ReplaceRecovery struct {
+		Recovery Public
+		Consent  keys.Signature // by Recovery: see replaceConsentText
+	}
 	// An Unknown is an op of a later version.
 	Unknown struct{}
 	// A Malformed is an op that breaks the layout of its kind: without effect for ever.
@@ -127,7 +133,7 @@ func Open(raws [][]byte) (*oplog.Set, error) {
 }
 
 // decodeBody reads an op's clear part and checks what can be checked of the op
-// alone: layout, keys, and the consent of the device.
+// alone: layout, keys, and the consent of the device or recovery key it names.
 func decodeBody(user keys.UserID, o *oplog.Op) any {
 	if o.Version != oplog.Version || o.Kind < KindGenesis || o.Kind > KindReplaceRecovery {
 		return Unknown{}
@@ -152,10 +158,7 @@ func decodeBody(user keys.UserID, o *oplog.Op) any {
 		fixed(&r, b.Device[:], &bad)
 		body = b
 	case KindReplaceRecovery:
-		var b ReplaceRecovery
-		fields(&r, 2)
-		public(&r, &b.Recovery, &bad)
-		body = b
+		body, bad = decodeReplaceRecovery(&r, o, user)
 	}
 	if err := r.Done(); err != nil {
 		return Malformed{err.Error()}
@@ -167,15 +170,29 @@ func decodeBody(user keys.UserID, o *oplog.Op) any {
 }
 
 func decodeGenesis(r *cborx.Reader, o *oplog.Op) (b Genesis, bad string) {
-	fields(r, 4)
+	fields(r, 5)
 	public(r, &b.Device, &bad)
 	public(r, &b.Recovery, &bad)
+	fixed(r, b.Consent[:], &bad)
 	switch {
 	case bad != "" || r.Err() != nil:
 	case b.Device.ID != o.Author:
 		bad = "the genesis is not signed by its device"
 	case b.Device.ID == b.Recovery.ID:
 		bad = "the first device is the recovery key"
+	case !keys.Verify(b.Recovery.ID, keys.DomainRecoveryConsent, genesisConsentText(b.Device, b.Recovery.Seal), b.Consent):
+		bad = "the recovery key did not consent to this first device"
+	}
+	return b, bad
+}
+
+func decodeReplaceRecovery(r *cborx.Reader, o *oplog.Op, user keys.UserID) (b ReplaceRecovery, bad string) {
+	fields(r, 3)
+	public(r, &b.Recovery, &bad)
+	fixed(r, b.Consent[:], &bad)
+	if bad == "" && r.Err() == nil &&
+		!keys.Verify(b.Recovery.ID, keys.DomainRecoveryConsent, replaceConsentText(user, o.Author, b.Recovery.Seal), b.Consent) {
+		bad = "the new recovery key did not consent to this user and former key"
 	}
 	return b, bad
 }
@@ -223,4 +240,26 @@ func public(r *cborx.Reader, p *Public, bad *string) {
 
 func consentText(user keys.UserID, certifier keys.DeviceID) []byte {
 	return append(append(make([]byte, 0, 64), user[:]...), certifier[:]...)
+}
+
+// A recovery key is no secret: a device that recovers shows it to whoever answers.
+// Were the holder's signature not asked for, that one could name it in a log of
+// their own, and the recovering device would certify itself there: into a user who
+// is not its person. Seal keys are covered so that nobody who may sign the op puts
+// their own in the holder's place. Both texts are of one length in one domain; the
+// first byte, the op's kind, tells them apart.
+func genesisConsentText(first Public, recoverySeal keys.SealKey) []byte {
+	return recoveryConsentText(KindGenesis, first.ID, first.Seal, recoverySeal)
+}
+
+func replaceConsentText(user keys.UserID, former keys.DeviceID, recoverySeal keys.SealKey) []byte {
+	return recoveryConsentText(KindReplaceRecovery, user, former, recoverySeal)
+}
+
+func recoveryConsentText(kind byte, parts ...[32]byte) []byte {
+	b := append(make([]byte, 0, 1+32*len(parts)), kind)
+	for _, p := range parts {
+		b = append(b, p[:]...)
+	}
+	return b
 }

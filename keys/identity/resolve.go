@@ -133,11 +133,6 @@ func (r *resolver) settleRecovery() {
 	}
 }
 
-func (r *resolver) isRecovery(id keys.DeviceID) bool {
-	_, ok := r.ranks[id]
-	return ok
-}
-
 // inForce reports whether the rules let o count, its author being settled.
 func (r *resolver) inForce(o *oplog.Op) bool {
 	if rank, ok := r.ranks[o.Author]; ok {

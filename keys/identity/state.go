@@ -76,6 +76,11 @@ func (s *State) RecoveryRank(id keys.DeviceID) (int, bool) {
 	return rank, ok
 }
 
+func (s *State) isRecovery(id keys.DeviceID) bool {
+	_, ok := s.ranks[id]
+	return ok
+}
+
 // MayCertify reports whether id may certify devices: a full device that is not
 // revoked, or the current recovery key.
 func (s *State) MayCertify(id keys.DeviceID) bool {

@@ -93,7 +93,7 @@ func parseGroupID(s string) (keys.GroupID, error) {
 
 // newUser makes a user with this device as the first, and the personal group.
 func newUser(kp, recovery *keys.KeyPair) (keys.UserID, keys.GroupID, []control.Raw, error) {
-	genesis, user, err := identity.NewGenesis(kp, identity.PublicOf(recovery))
+	genesis, user, err := identity.NewGenesis(kp, recovery)
 	if err != nil {
 		return user, keys.GroupID{}, nil, err
 	}

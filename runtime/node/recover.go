@@ -175,11 +175,16 @@ func (n *Node) Recover(ctx context.Context, words, at string) error {
 }
 
 // authorise makes the op by which the recovery key certifies this device; none if
-// the log has it already.
+// the log has it already. Whoever answers at an address is anybody, and knows the
+// public recovery key by now: only a log that the recovery key itself consented to
+// resolves to a user with that key.
 func authorise(log []byte, kp, recovery *keys.KeyPair) ([]byte, keys.UserID, error) {
 	id, err := resolveIdentity(log)
 	if err != nil {
 		return nil, keys.UserID{}, err
+	}
+	if !id.Valid() {
+		return nil, keys.UserID{}, fault.New(fault.Untrusted, opRecover, "what answered may not be your device: check the address, or give the device's ID", "the other device sent an identity log that no recovery key agreed to, or a damaged one")
 	}
 	if id.Recovery().ID != recovery.ID() {
 		return nil, keys.UserID{}, fault.New(fault.Untrusted, opRecover, "check the 24 words, and that the device is yours", "these words are not those of the device's user, or they were replaced")

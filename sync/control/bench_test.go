@@ -14,7 +14,7 @@ import (
 func bigLog(b *testing.B, n int) *Log {
 	b.Helper()
 	recovery, first := pair(1), pair(2)
-	genesis, user, err := identity.NewGenesis(first, identity.PublicOf(recovery))
+	genesis, user, err := identity.NewGenesis(first, recovery)
 	must(b, err)
 	set := identity.NewSet(user)
 	_, err = set.Add(genesis)

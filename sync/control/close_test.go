@@ -227,7 +227,7 @@ func TestFormerRecoveryKey(t *testing.T) {
 	s, s2 := w.stream(phone, 1), w.stream(tablet, 1)
 	next := keys.GenerateKeyPair()
 	w.close(w.recovery, Close{Type: CloseDevice, Device: phone.ID(), Cuts: []Cut{cutAt(s, 4)}})
-	w.identity(w.id().NewReplaceRecovery(w.recovery, identity.PublicOf(next)))
+	w.identity(w.id().NewReplaceRecovery(w.recovery, next))
 	if _, ok := w.state().EpochForWriting(); ok {
 		t.Error("the former recovery key knows the epoch that is for writing")
 	}

@@ -31,7 +31,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, recovery: keys.GenerateKeyPair(), first: keys.GenerateKeyPair()}
-	raw, user, err := identity.NewGenesis(w.first, identity.PublicOf(w.recovery))
+	raw, user, err := identity.NewGenesis(w.first, w.recovery)
 	must(t, err)
 	set := identity.NewSet(user)
 	_, err = set.Add(raw)

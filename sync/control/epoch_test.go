@@ -90,7 +90,7 @@ func TestNewcomersReadHistory(t *testing.T) {
 func TestRecoveryKeyReplaced(t *testing.T) {
 	w := newWorld(t)
 	next := keys.GenerateKeyPair()
-	w.identity(w.id().NewReplaceRecovery(w.recovery, identity.PublicOf(next)))
+	w.identity(w.id().NewReplaceRecovery(w.recovery, next))
 	if _, ok := w.state().EpochForWriting(); ok {
 		t.Error("the former words read on")
 	}

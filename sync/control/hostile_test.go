@@ -149,7 +149,7 @@ func (s *stage) drawIdentity(t *rapid.T, by *keys.KeyPair) {
 	case 1:
 		raw, err = s.id().NewRevoke(by, of.ID(), nil)
 	default:
-		raw, err = s.id().NewReplaceRecovery(s.recovery, identity.PublicOf(s.next))
+		raw, err = s.id().NewReplaceRecovery(s.recovery, s.next)
 	}
 	if err != nil {
 		return // it would be void: keys/identity has those

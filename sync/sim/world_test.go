@@ -119,7 +119,7 @@ func (w *world) begin(seed uint64, bolt string, log io.Writer) {
 // for each.
 func (w *world) found() {
 	first := w.devices[0]
-	genesis, user, err := identity.NewGenesis(first.kp, identity.PublicOf(w.recovery))
+	genesis, user, err := identity.NewGenesis(first.kp, w.recovery)
 	w.must(err)
 	set := identity.NewSet(user)
 	_, err = set.Add(genesis)

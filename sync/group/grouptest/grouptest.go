@@ -32,7 +32,7 @@ func NewUser(t testing.TB, n int) *User {
 	u := &User{Recovery: keys.GenerateKeyPair()}
 	first := keys.GenerateKeyPair()
 	u.Devices = []*keys.KeyPair{first}
-	genesis, user, err := identity.NewGenesis(first, identity.PublicOf(u.Recovery))
+	genesis, user, err := identity.NewGenesis(first, u.Recovery)
 	check(t, err)
 	u.ID = user
 	set := identity.NewSet(user)

@@ -1,13 +1,11 @@
 package link
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"io"
 	"math/big"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/net/credential"
 	"github.com/quic-go/quic-go"
 )
 
@@ -42,11 +41,13 @@ func newRogue(t testing.TB) *rogue {
 // tlsOf is an honest configuration of a device that trusts everybody.
 func tlsOf(t testing.TB, k *keys.KeyPair) *tls.Config {
 	t.Helper()
-	c, err := newCredential(k)
+	c, err := credential.New(k)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.base.Clone()
+	tc := c.Accepting()
+	tc.VerifyConnection = nil
+	return tc
 }
 
 // knock dials n as an honest client would and returns what n says in the end.
@@ -129,15 +130,6 @@ func TestBadClients(t *testing.T) {
 	// The same rogue with honest papers gets in: the refusals above are earned.
 	if _, err := newRogue(t).knock(t, n, tlsOf(t, honest)); err != nil {
 		t.Errorf("an honest client is refused: %v", err)
-	}
-}
-
-// TestSmallOrderSignatureVerifies shows that the check is needed: crypto/ed25519
-// takes the forged signature.
-func TestSmallOrderSignatureVerifies(t *testing.T) {
-	sig, _ := identityPoint{}.Sign(nil, nil, nil)
-	if !ed25519.Verify(smallOrderKey(), []byte("anything"), sig) {
-		t.Fatal("crypto/ed25519 refuses small orders by itself now: TestBadClients proves nothing")
 	}
 }
 
@@ -431,27 +423,4 @@ func TestRecheckDuringHandshake(t *testing.T) {
 	}()
 	_, err := a.Dial(soon(t), b.ID(), b.at())
 	wantCode(t, err, fault.Denied)
-}
-
-func TestCertificateIsTheKeyAndNothingElse(t *testing.T) {
-	k := keys.GenerateKeyPair()
-	one, err := certificate(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := certificate(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(one.Certificate[0], two.Certificate[0]) {
-		t.Error("a key has two certificates")
-	}
-	c, err := x509.ParseCertificate(one.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	id := k.ID()
-	if !bytes.Equal(c.PublicKey.(ed25519.PublicKey), id[:]) || len(c.Subject.Names)+len(c.DNSNames)+len(c.IPAddresses) > 0 {
-		t.Errorf("the certificate says %s", hex.EncodeToString(one.Certificate[0]))
-	}
 }

@@ -113,12 +113,8 @@ func (e *Endpoint) Dial(ctx context.Context, id keys.DeviceID, addrs []netip.Add
 	if id == e.id || !id.Valid() {
 		return nil, fault.New(fault.Invalid, op, "", "%s is this device, or no device", id.Short())
 	}
-	select {
-	case <-e.started:
-	case <-ctx.Done():
-		return nil, fault.Wrap(context.Cause(ctx), op, "")
-	case <-e.life.Done():
-		return nil, fault.New(fault.Closed, op, "", "shutting down")
+	if err := e.awaitStart(ctx, op); err != nil {
+		return nil, err
 	}
 	if _, err := e.judge(id); err != nil {
 		return nil, fault.Wrap(err, op, "")
@@ -145,6 +141,20 @@ func (e *Endpoint) Dial(ctx context.Context, id keys.DeviceID, addrs []netip.Add
 	e.mu.Unlock()
 	e.changed(id)
 	return nil, de
+}
+
+// awaitStart waits until Run has begun; it fails once the endpoint is to stop.
+func (e *Endpoint) awaitStart(ctx context.Context, op string) error {
+	select {
+	case <-e.started:
+	case <-e.life.Done():
+	case <-ctx.Done():
+		return fault.Wrap(context.Cause(ctx), op, "")
+	}
+	if e.life.Err() != nil {
+		return fault.New(fault.Closed, op, "", "shutting down")
+	}
+	return nil
 }
 
 // beginDial registers a dial, to be cancelled with errConnected, unless the
@@ -317,7 +327,7 @@ func (e *Endpoint) attempt(ctx context.Context, id keys.DeviceID, a netip.AddrPo
 	o.Kind = o.c.kind
 	// VerifyConnection runs on quic-go's goroutine, which may outlive Dial.
 	saw := make(chan keys.DeviceID, 1)
-	tc := e.cred.dialling(id, func(got keys.DeviceID) { saw <- got })
+	tc := e.cred.Dialling(id, func(got keys.DeviceID) { saw <- got })
 	qc, err := o.c.tr.Dial(ctx, net.UDPAddrFromAddrPort(a), tc, e.quicConfig())
 	if err != nil {
 		o.Stage, o.Err = o.failed(err, id, saw)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/net/credential"
 	"github.com/peers-run/peers-runtime/net/guard"
 	"github.com/peers-run/peers-runtime/net/socket"
 	"github.com/quic-go/quic-go"
@@ -22,7 +23,7 @@ type Endpoint struct {
 	// Set by New, never changed.
 	cfg      Config
 	id       keys.DeviceID
-	cred     *credential
+	cred     *credential.Credential
 	log      *slog.Logger
 	carriers []*carrier
 	port     uint16
@@ -79,7 +80,7 @@ func New(cfg Config) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	cred, err := newCredential(cfg.Keys)
+	cred, err := credential.New(cfg.Keys)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +155,7 @@ func (e *Endpoint) Run(ctx context.Context) error {
 }
 
 func (e *Endpoint) listen() error {
-	key, err := resetKey(e.cfg.Keys)
+	key, err := credential.ResetKey(e.cfg.Keys)
 	if err != nil {
 		return err
 	}
@@ -166,7 +167,7 @@ func (e *Endpoint) listen() error {
 			VerifySourceAddress: e.guard.Verify,
 			ConnContext:         e.guard.Enter,
 		}
-		c.ln, err = c.tr.Listen(e.cred.accepting(), e.quicConfig())
+		c.ln, err = c.tr.Listen(e.cred.Accepting(), e.quicConfig())
 		if err != nil {
 			return fault.Wrap(err, "listen for connections", "")
 		}

@@ -2,7 +2,6 @@ package link
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/netip"
 
@@ -15,12 +14,8 @@ import (
 // key: whether it is the one that was meant, the caller must find out otherwise.
 func (e *Endpoint) Identify(ctx context.Context, addrs []netip.AddrPort) (keys.DeviceID, error) {
 	const op = "find out which device is there"
-	select {
-	case <-e.started:
-	case <-ctx.Done():
-		return keys.DeviceID{}, fault.Wrap(context.Cause(ctx), op, "")
-	case <-e.life.Done():
-		return keys.DeviceID{}, fault.New(fault.Closed, op, "", "shutting down")
+	if err := e.awaitStart(ctx, op); err != nil {
+		return keys.DeviceID{}, err
 	}
 	var last error
 	for _, a := range e.order(addrs) {
@@ -31,7 +26,7 @@ func (e *Endpoint) Identify(ctx context.Context, addrs []netip.AddrPort) (keys.D
 		}
 		saw := make(chan keys.DeviceID, 1)
 		try, cancel := context.WithTimeout(ctx, e.cfg.Timing.Handshake)
-		qc, err := c.tr.Dial(try, net.UDPAddrFromAddrPort(a), e.cred.asking(func(id keys.DeviceID) { saw <- id }), e.quicConfig())
+		qc, err := c.tr.Dial(try, net.UDPAddrFromAddrPort(a), e.cred.Asking(func(id keys.DeviceID) { saw <- id }), e.quicConfig())
 		cancel()
 		if err != nil {
 			last = explain(err, op)
@@ -44,17 +39,4 @@ func (e *Endpoint) Identify(ctx context.Context, addrs []netip.AddrPort) (keys.D
 		last = fault.New(fault.Invalid, "", "", "no address was given")
 	}
 	return keys.DeviceID{}, fault.Wrap(last, op, "check the address, and that the device is on and runs Peers")
-}
-
-// asking is the configuration to learn who answers.
-func (c *credential) asking(saw func(keys.DeviceID)) *tls.Config {
-	t := c.base.Clone()
-	t.VerifyConnection = func(cs tls.ConnectionState) error {
-		id, err := peerID(cs)
-		if err == nil {
-			saw(id)
-		}
-		return err
-	}
-	return t
 }

@@ -31,10 +31,11 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/net/credential"
 )
 
 // ALPN is the application protocol of every connection.
-const ALPN = "peers/1"
+const ALPN = credential.ALPN
 
 // An Access is what a device may do on a link.
 type Access uint8

@@ -7,6 +7,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/net/credential"
 	"github.com/peers-run/peers-runtime/net/guard"
 	"github.com/quic-go/quic-go"
 )
@@ -178,7 +179,7 @@ func (e *Endpoint) drop(cn *conn, err error) {
 // that there is more behind the connection than a handshake.
 func (e *Endpoint) welcome(c *carrier, qc *quic.Conn) {
 	defer guard.Leave(qc.Context())
-	id, err := peerID(qc.ConnectionState().TLS)
+	id, err := credential.PeerID(qc.ConnectionState().TLS)
 	if err != nil {
 		refuseQUIC(qc, err)
 		return

@@ -1,4 +1,10 @@
-package link
+// Package credential makes TLS 1.3 prove device keys: the self-signed
+// certificate of a device, and the configurations that check a peer's.
+//
+// A DeviceID is the Ed25519 key of the one certificate shown, and TLS proves
+// that its holder signed the handshake. Nothing else in a certificate is looked
+// at, so there is nothing else to get wrong.
+package credential
 
 import (
 	"crypto/ed25519"
@@ -15,10 +21,13 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// certificate makes the device's certificate: an X.509 wrapping that TLS
+// ALPN is the application protocol of every connection.
+const ALPN = "peers/1"
+
+// Certificate makes the device's certificate: an X.509 wrapping that TLS
 // insists on. It is the same for ever for one key and holds nothing else, and
 // it is always valid, because clocks of new devices are wrong.
-func certificate(k *keys.KeyPair) (tls.Certificate, error) {
+func Certificate(k *keys.KeyPair) (tls.Certificate, error) {
 	priv := k.PrivateKey()
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
@@ -32,10 +41,10 @@ func certificate(k *keys.KeyPair) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: priv}, nil
 }
 
-// peerID is whom the handshake proved: the key of the one certificate shown.
+// PeerID is whom the handshake proved: the key of the one certificate shown.
 // TLS has checked that its holder signed this handshake; the certificate's own
 // signature, names and dates are ignored.
-func peerID(cs tls.ConnectionState) (keys.DeviceID, error) {
+func PeerID(cs tls.ConnectionState) (keys.DeviceID, error) {
 	const op = "identify the peer"
 	if cs.Version != tls.VersionTLS13 || cs.NegotiatedProtocol != ALPN {
 		return keys.DeviceID{}, fault.New(fault.Version, op, "update Peers on both devices", "it does not speak %s", ALPN)
@@ -54,18 +63,19 @@ func peerID(cs tls.ConnectionState) (keys.DeviceID, error) {
 	return id, nil
 }
 
-// A credential makes TLS configurations for both directions.
-type credential struct {
+// A Credential makes TLS configurations for both directions.
+type Credential struct {
 	id   keys.DeviceID
 	base *tls.Config
 }
 
-func newCredential(k *keys.KeyPair) (*credential, error) {
-	cert, err := certificate(k)
+// New makes the Credential of a device.
+func New(k *keys.KeyPair) (*Credential, error) {
+	cert, err := Certificate(k)
 	if err != nil {
 		return nil, err
 	}
-	return &credential{id: k.ID(), base: &tls.Config{
+	return &Credential{id: k.ID(), base: &tls.Config{
 		MinVersion:   tls.VersionTLS13,
 		Certificates: []tls.Certificate{cert},
 		NextProtos:   []string{ALPN},
@@ -77,12 +87,12 @@ func newCredential(k *keys.KeyPair) (*credential, error) {
 	}}, nil
 }
 
-// accepting is the listener's configuration: anybody with a usable key, until
+// Accepting is the listener's configuration: anybody with a usable key, until
 // Admit has judged; but not ourselves.
-func (c *credential) accepting() *tls.Config {
+func (c *Credential) Accepting() *tls.Config {
 	t := c.base.Clone()
 	t.VerifyConnection = func(cs tls.ConnectionState) error {
-		id, err := peerID(cs)
+		id, err := PeerID(cs)
 		if err == nil && id == c.id {
 			err = fault.New(fault.Conflict, "accept the connection", "", "it is this device's own key")
 		}
@@ -91,12 +101,12 @@ func (c *credential) accepting() *tls.Config {
 	return t
 }
 
-// dialling is the configuration to reach want and nobody else. saw tells who
+// Dialling is the configuration to reach want and nobody else. saw tells who
 // answered.
-func (c *credential) dialling(want keys.DeviceID, saw func(keys.DeviceID)) *tls.Config {
+func (c *Credential) Dialling(want keys.DeviceID, saw func(keys.DeviceID)) *tls.Config {
 	t := c.base.Clone()
 	t.VerifyConnection = func(cs tls.ConnectionState) error {
-		id, err := peerID(cs)
+		id, err := PeerID(cs)
 		if err != nil {
 			return err
 		}
@@ -109,9 +119,22 @@ func (c *credential) dialling(want keys.DeviceID, saw func(keys.DeviceID)) *tls.
 	return t
 }
 
-// resetKey is the same after a restart, so that peers notice at once that
+// Asking is the configuration to learn who answers.
+func (c *Credential) Asking(saw func(keys.DeviceID)) *tls.Config {
+	t := c.base.Clone()
+	t.VerifyConnection = func(cs tls.ConnectionState) error {
+		id, err := PeerID(cs)
+		if err == nil {
+			saw(id)
+		}
+		return err
+	}
+	return t
+}
+
+// ResetKey is the same after a restart, so that peers notice at once that
 // their connections are gone (RFC 9000 §10.3).
-func resetKey(k *keys.KeyPair) (*quic.StatelessResetKey, error) {
+func ResetKey(k *keys.KeyPair) (*quic.StatelessResetKey, error) {
 	sign, _ := k.Secrets()
 	seed := sign.Reveal()
 	out, err := hkdf.Key(sha256.New, seed[:], nil, "peers/stateless-reset/1", 32)

@@ -172,7 +172,7 @@ func (x *txn) stale(s *stream) (bool, error) {
 // reset forgets a namespace's state, so that the log is applied again.
 func (x *txn) reset(sp *space) error {
 	x.g.log.Info("rebuilding a namespace from its log", "namespace", sp.row.Namespace.Short())
-	for _, b := range []string{sp.num.state(), sp.num.index()} {
+	for _, b := range []string{sp.num.State(), sp.num.Index()} {
 		if err := x.tx.DeleteBucket(b); err != nil {
 			return err
 		}
@@ -213,7 +213,7 @@ type rebuildJob struct {
 
 func (j *rebuildJob) Apply(store.Tx) error {
 	x := j.g.txn
-	if _, known := x.g.tables.spaces[j.ns]; !known {
+	if _, known := x.g.tables.Spaces[j.ns]; !known {
 		return nil
 	}
 	return x.fail(x.reset(x.space(j.ns)))

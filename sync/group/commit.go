@@ -11,6 +11,7 @@ import (
 	"github.com/peers-run/peers-runtime/sync/batch"
 	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/hlc"
+	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/store"
 )
@@ -39,13 +40,6 @@ type Write struct {
 type LocalWrite struct {
 	Key, Value []byte
 }
-
-// An Origin says who made a change, so that a watcher can leave out its own.
-// Changes from other devices have OriginRemote.
-type Origin string
-
-// OriginRemote marks changes that arrived by sync.
-const OriginRemote Origin = ""
 
 // A Transaction is what commits together: writes to records of one namespace,
 // which become one batch, and to the app's local store.
@@ -117,7 +111,7 @@ func (x *txn) commit(t *Transaction) (Receipt, error) {
 		}
 	}
 	for _, w := range t.Local {
-		x.local = append(x.local, localWrite{bucket: sp.num.kv(), LocalWrite: w})
+		x.local = append(x.local, localWrite{bucket: sp.num.Local(), LocalWrite: w})
 	}
 	return receipt, nil
 }
@@ -172,7 +166,7 @@ func (x *txn) commitOps(sp *space, ops []record.Op, from Origin, receipt *Receip
 				return x.fail(err)
 			}
 		}
-		s.noteRole(roleUse{Role: x.g.refNumber(role), Allowed: true, Limit: unlimited})
+		s.noteRole(keyspace.RoleUse{Role: x.g.refNumber(role), Allowed: true, Limit: unlimited})
 		s.row.Applied = s.row.Stored
 	}
 	x.clock = clock
@@ -336,7 +330,7 @@ func resolve(w *Write, s *record.State, visible bool) (op record.Op, ok bool) {
 	case visible:
 		op.Code = record.OpUpdate
 		op.Cells = slices.DeleteFunc(slices.Clone(w.Cells), func(c record.Cell) bool {
-			return s.Field(c.Field).Compare(c.Value) == 0
+			return sameValue(s.Field(c.Field), c.Value)
 		})
 		return op, len(op.Cells) > 0
 	case w.Kind == Replace && len(s.Cells) > 0:
@@ -345,6 +339,12 @@ func resolve(w *Write, s *record.State, visible bool) (op record.Op, ok bool) {
 	}
 	op.Code = record.OpInsert
 	return op, true
+}
+
+// sameValue says that writing b over a changes nothing: null is what an absent
+// field has.
+func sameValue(a, b record.Value) bool {
+	return a.IsNull() && b.IsNull() || a.Compare(b) == 0
 }
 
 func sameCells(s *record.State, cells []record.Cell) bool {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/sync/control"
+	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/store"
 )
 
@@ -36,11 +37,11 @@ func (g *Group) loadControl(tx store.Tx) error {
 	g.controlMu.Lock()
 	defer g.controlMu.Unlock()
 	g.arrival = 0
-	c := tx.Bucket(bucketControl).Cursor()
+	c := tx.Bucket(keyspace.BucketControl).Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		var raw control.Raw
 		if len(k) != 8 || len(v) <= len(raw.User) {
-			return &fault.Error{Code: fault.Corrupt, Err: errStored}
+			return &fault.Error{Code: fault.Corrupt, Err: keyspace.ErrStored}
 		}
 		g.arrival = binary.BigEndian.Uint64(k) + 1
 		raw.Bytes = slices.Clone(v[copy(raw.User[:], v):])
@@ -115,7 +116,7 @@ func (g *Group) SubmitControl(ops []control.Raw, done func(error)) error {
 // flushControl appends new control ops in order of arrival, which is an order
 // in which every op comes after its parents or waits for them in the log.
 func (x *txn) flushControl() error {
-	b := x.tx.Bucket(bucketControl)
+	b := x.tx.Bucket(keyspace.BucketControl)
 	b.SetFill(0.9)
 	for i, row := range x.control {
 		if err := b.Put(binary.BigEndian.AppendUint64(nil, x.g.arrival+uint64(i)), row); err != nil {

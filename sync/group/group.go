@@ -20,6 +20,7 @@ package group
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"io"
 	"log/slog"
@@ -28,13 +29,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"crypto/rand"
-
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/control"
+	"github.com/peers-run/peers-runtime/sync/feed"
 	"github.com/peers-run/peers-runtime/sync/hlc"
+	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/store"
 )
@@ -81,10 +82,10 @@ type Group struct {
 	// only, which therefore reads them without it. Never held across a
 	// database call.
 	mu       sync.RWMutex
-	tables   tables
+	tables   keyspace.Tables
 	streams  map[BranchNumber]*stream
-	spaces   map[namespaceNumber]*space
-	feed     *feed
+	spaces   map[keyspace.Namespace]*space
+	feed     *feed.Feed
 	inc      uint64
 	incSaved bool
 }
@@ -101,12 +102,12 @@ type view struct {
 type stream struct {
 	num BranchNumber
 	id  record.Stream
-	row streamRow
+	row keyspace.StreamRow
 }
 
 // noteRole remembers how a role op was judged.
-func (s *stream) noteRole(use roleUse) {
-	i := slices.IndexFunc(s.row.Roles, func(u roleUse) bool { return u.Role == use.Role })
+func (s *stream) noteRole(use keyspace.RoleUse) {
+	i := slices.IndexFunc(s.row.Roles, func(u keyspace.RoleUse) bool { return u.Role == use.Role })
 	if i < 0 {
 		s.row.Roles = append(s.row.Roles, use)
 		return
@@ -126,10 +127,10 @@ func Open(db store.DB, cfg Config) (*Group, error) {
 		self: cfg.Self, id: cfg.Group, db: db,
 		now: cfg.Now, rand: cfg.Rand, log: cfg.Log,
 		control: control.NewLog(cfg.Group),
-		tables:  newTables(),
+		tables:  keyspace.NewTables(),
 		streams: map[BranchNumber]*stream{},
-		spaces:  map[namespaceNumber]*space{},
-		feed:    newFeed(),
+		spaces:  map[keyspace.Namespace]*space{},
+		feed:    feed.New(),
 	}
 	if g.now == nil {
 		g.now = time.Now
@@ -222,7 +223,7 @@ func (g *Group) publish(x *txn) {
 	for n, s := range x.streams {
 		g.streams[n] = s
 	}
-	g.tables.saved()
+	g.tables.Saved()
 	g.incSaved = g.incSaved || x.wroteInc == g.inc
 	g.view.Store(x.view)
 	for n, sp := range x.spaces {
@@ -230,20 +231,20 @@ func (g *Group) publish(x *txn) {
 		sp.changes = nil
 		g.spaces[n] = sp
 		if len(changes) > 0 || sp.reset {
-			g.feed.add(sp.row.Namespace, sp.row.Changes, changes, sp.reset)
+			g.feed.Add(sp.row.Namespace, sp.row.Changes, changes, sp.reset)
 			sp.reset = false
 		}
 	}
-	g.feed.wake()
+	g.feed.Wake()
 }
 
 // load reads everything that is kept in memory: tables, rows and the control
 // log, but no batch and no record.
 func (g *Group) load(tx store.Tx) error {
-	meta := tx.Bucket(bucketMeta)
+	meta := tx.Bucket(keyspace.BucketMeta)
 	if b := meta.Get([]byte("g")); b != nil {
-		var row groupRow
-		if err := decodeRow(b, &row); err != nil {
+		var row keyspace.GroupRow
+		if err := keyspace.DecodeRow(b, &row); err != nil {
 			return &fault.Error{Code: fault.Corrupt, Err: err}
 		}
 		if row.Layout != Layout {
@@ -254,7 +255,7 @@ func (g *Group) load(tx store.Tx) error {
 		}
 		g.inc, g.incSaved = row.Incarnation, true
 	}
-	if err := g.tables.load(meta); err != nil {
+	if err := g.tables.Load(meta); err != nil {
 		return err
 	}
 	if err := g.loadRows(meta, tx); err != nil {
@@ -264,32 +265,32 @@ func (g *Group) load(tx store.Tx) error {
 }
 
 func (g *Group) loadRows(meta store.Bucket, tx store.Tx) error {
-	err := eachNumbered(meta, "n", func(n uint32, b []byte) error {
-		sp := &space{num: namespaceNumber(n)}
-		if err := decodeRow(b, &sp.row); err != nil {
+	err := keyspace.Each(meta, "n", func(n uint32, b []byte) error {
+		sp := &space{num: keyspace.Namespace(n)}
+		if err := keyspace.DecodeRow(b, &sp.row); err != nil {
 			return err
 		}
 		g.spaces[sp.num] = sp
-		g.tables.spaces[sp.row.Namespace] = sp.num
-		g.tables.nextSpace = max(g.tables.nextSpace, sp.num+1)
+		g.tables.Spaces[sp.row.Namespace] = sp.num
+		g.tables.NextSpace = max(g.tables.NextSpace, sp.num+1)
 		return g.loadSchema(tx, sp)
 	})
 	if err != nil {
 		return err
 	}
-	return eachNumbered(meta, "s", func(n uint32, b []byte) error {
+	return keyspace.Each(meta, "s", func(n uint32, b []byte) error {
 		s := &stream{num: BranchNumber(n)}
-		if err := decodeRow(b, &s.row); err != nil {
+		if err := keyspace.DecodeRow(b, &s.row); err != nil {
 			return err
 		}
 		sp := g.spaces[s.row.Namespace]
-		if sp == nil || int(s.row.Device) >= len(g.tables.devices) {
-			return errStored
+		if sp == nil || int(s.row.Device) >= len(g.tables.Devices) {
+			return keyspace.ErrStored
 		}
-		s.id = record.Stream{Namespace: sp.row.Namespace, Device: g.tables.devices[s.row.Device], Incarnation: s.row.Incarnation}
+		s.id = record.Stream{Namespace: sp.row.Namespace, Device: g.tables.Devices[s.row.Device], Incarnation: s.row.Incarnation}
 		g.streams[s.num] = s
-		g.tables.branches[s.id] = append(g.tables.branches[s.id], s.num)
-		g.tables.nextStream = max(g.tables.nextStream, s.num+1)
+		g.tables.Branches[s.id] = append(g.tables.Branches[s.id], s.num)
+		g.tables.NextBranch = max(g.tables.NextBranch, s.num+1)
 		g.clock.Observe(s.row.Time)
 		return nil
 	})
@@ -309,8 +310,8 @@ func (g *Group) beginIncarnation() error {
 }
 
 func (g *Group) saveIncarnation(tx store.Tx) error {
-	row := groupRow{Layout: Layout, Group: g.id, Incarnation: g.inc}
-	return tx.Bucket(bucketMeta).Put([]byte("g"), cborx.MustMarshal(&row))
+	row := keyspace.GroupRow{Layout: Layout, Group: g.id, Incarnation: g.inc}
+	return tx.Bucket(keyspace.BucketMeta).Put([]byte("g"), cborx.MustMarshal(&row))
 }
 
 func (g *Group) incarnation() uint64 {
@@ -327,17 +328,7 @@ func (g *Group) flushTables(meta store.Bucket) error {
 		}
 		g.txn.wroteInc = g.inc
 	}
-	return g.tables.flush(meta)
-}
-
-func eachNumbered(b store.Bucket, prefix string, fn func(n uint32, v []byte) error) error {
-	c := b.Cursor()
-	for k, v := c.Seek(numbered(prefix, 0)); len(k) == 5 && k[0] == prefix[0]; k, v = c.Next() {
-		if err := fn(binary.BigEndian.Uint32(k[1:]), v); err != nil {
-			return err
-		}
-	}
-	return nil
+	return g.tables.Flush(meta)
 }
 
 // sortedStreams returns the published streams in order of their numbers, so

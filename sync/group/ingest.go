@@ -9,6 +9,7 @@ import (
 	"github.com/peers-run/peers-runtime/sync/batch"
 	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/hlc"
+	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/store"
 )
@@ -235,7 +236,7 @@ func (x *txn) apply(s *stream, run *batch.Run, bodies []content) error {
 		s.row.Reason = reason
 		return nil
 	}
-	s.noteRole(roleUse{Role: x.g.refNumber(run.RoleOp), Allowed: verdict.Standing == control.Valid, Limit: limit})
+	s.noteRole(keyspace.RoleUse{Role: x.g.refNumber(run.RoleOp), Allowed: verdict.Standing == control.Valid, Limit: limit})
 	sp := x.space(s.id.Namespace)
 	wall := x.g.now()
 	for i := range run.Bodies {
@@ -341,7 +342,7 @@ func (x *txn) limit(s *stream, role keys.Hash) (uint64, Reason, error) {
 func (x *txn) recheck(id record.Stream) (work bool, err error) {
 	bs := x.branches(id)
 	closed := slices.ContainsFunc(bs, func(s *stream) bool {
-		return s.row.Reason == ReasonBranch || slices.ContainsFunc(s.row.Roles, func(u roleUse) bool { return u.Limit != unlimited })
+		return s.row.Reason == ReasonBranch || slices.ContainsFunc(s.row.Roles, func(u keyspace.RoleUse) bool { return u.Limit != unlimited })
 	})
 	if !closed {
 		return false, nil

@@ -6,6 +6,7 @@ import (
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/batch"
+	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/store"
 )
 
@@ -18,11 +19,11 @@ const joinSize = 2 << 10
 // already those of its last batch.
 func (x *txn) appendLog(s *stream, r *batch.Run) error {
 	epoch, role := x.g.refNumber(r.Epoch), x.g.refNumber(r.RoleOp)
-	log := x.tx.Bucket(bucketLog)
+	log := x.tx.Bucket(keyspace.BucketLog)
 	log.SetFill(0.9)
-	if prev := log.Get(logKey(s.num, r.First-1)); prev != nil && len(prev) < joinSize {
+	if prev := log.Get(keyspace.LogKey(s.num, r.First-1)); prev != nil && len(prev) < joinSize {
 		var head batch.Run
-		e, o, err := decodeStored(prev, r.First-1, &head)
+		e, o, err := keyspace.DecodeStored(prev, r.First-1, &head)
 		if err != nil {
 			return fault.New(fault.Corrupt, "read the log", `run "peers-runtime doctor"`, "%w", err)
 		}
@@ -30,14 +31,14 @@ func (x *txn) appendLog(s *stream, r *batch.Run) error {
 			joined := *r
 			joined.First, joined.Previous = head.First, head.Previous
 			joined.Bodies = append(head.Bodies, r.Bodies...)
-			value := appendStored(nil, epoch, role, &joined) // copies, so prev may go
-			if err := log.Delete(logKey(s.num, r.First-1)); err != nil {
+			value := keyspace.AppendStored(nil, epoch, role, &joined) // copies, so prev may go
+			if err := log.Delete(keyspace.LogKey(s.num, r.First-1)); err != nil {
 				return err
 			}
-			return log.Put(logKey(s.num, r.Last()), value)
+			return log.Put(keyspace.LogKey(s.num, r.Last()), value)
 		}
 	}
-	return log.Put(logKey(s.num, r.Last()), appendStored(make([]byte, 0, storedHead+runSize(r)), epoch, role, r))
+	return log.Put(keyspace.LogKey(s.num, r.Last()), keyspace.AppendStored(make([]byte, 0, keyspace.StoredHead+runSize(r)), epoch, role, r))
 }
 
 func runSize(r *batch.Run) int {
@@ -51,11 +52,11 @@ func runSize(r *batch.Run) int {
 // readRun reads the stored run of branch s that holds batch seq. ok is false
 // when the branch's own log has none (it may be its parent's).
 func (g *Group) readRun(tx store.Tx, s *stream, seq uint64) (r batch.Run, ok bool, err error) {
-	return g.seekRun(tx.Bucket(bucketLog).Cursor(), s, seq)
+	return g.seekRun(tx.Bucket(keyspace.BucketLog).Cursor(), s, seq)
 }
 
 func (g *Group) seekRun(c store.Cursor, s *stream, seq uint64) (batch.Run, bool, error) {
-	k, v := c.Seek(logKey(s.num, seq))
+	k, v := c.Seek(keyspace.LogKey(s.num, seq))
 	return g.storedRun(s, k, v)
 }
 
@@ -63,9 +64,9 @@ func (g *Group) storedRun(s *stream, k, v []byte) (r batch.Run, ok bool, err err
 	if len(k) != 12 || binary.BigEndian.Uint32(k) != uint32(s.num) {
 		return r, false, nil
 	}
-	epoch, role, err := decodeStored(v, binary.BigEndian.Uint64(k[4:]), &r)
+	epoch, role, err := keyspace.DecodeStored(v, binary.BigEndian.Uint64(k[4:]), &r)
 	if err == nil && (int(epoch) >= g.refCount() || int(role) >= g.refCount()) {
-		err = errStored
+		err = keyspace.ErrStored
 	}
 	if err != nil {
 		return r, false, fault.New(fault.Corrupt, "read the log", `run "peers-runtime doctor"`, "%s: %w", s.id, err)
@@ -163,7 +164,7 @@ func (g *Group) appendRun(tx store.Tx, dst []byte, at Tip, seq uint64) ([]byte, 
 	if s == nil || seq >= s.row.Stored {
 		return dst, seq, nil
 	}
-	c := tx.Bucket(bucketLog).Cursor()
+	c := tx.Bucket(keyspace.BucketLog).Cursor()
 	r, ok, err := g.seekRun(c, s, seq+1)
 	if err != nil || !ok {
 		return dst, seq, err

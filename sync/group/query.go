@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/schema"
 	"github.com/peers-run/peers-runtime/sync/store"
@@ -22,9 +23,9 @@ type reader struct {
 // Scan implements schema.Source. Index 0 is the state itself, whose keys lack
 // the index byte.
 func (r *reader) Scan(lo, hi []byte, descending bool, yield func(key []byte) bool) {
-	bucket, record := r.sp.num.index(), false
+	bucket, record := r.sp.num.Index(), false
 	if len(lo) > 2 && lo[2] == 0 {
-		bucket, record = r.sp.num.state(), true
+		bucket, record = r.sp.num.State(), true
 		lo, hi = stateBound(lo), stateBound(hi)
 	}
 	c := r.tx.Bucket(bucket).Cursor()
@@ -65,7 +66,7 @@ func stateBound(k []byte) []byte {
 // Load implements schema.Source. The State owns its memory.
 func (r *reader) Load(c record.CollectionID, id record.ID, into *record.State) (bool, error) {
 	var room [18]byte
-	b := r.tx.Bucket(r.sp.num.state()).Get(stateKey(room[:0], c, id))
+	b := r.tx.Bucket(r.sp.num.State()).Get(keyspace.StateKey(room[:0], c, id))
 	if b == nil {
 		*into = record.State{}
 		return false, nil
@@ -84,7 +85,7 @@ func (g *Group) read(ns record.NamespaceID, fn func(*reader) error) error {
 	return g.db.View(func(tx store.Tx) error {
 		sp := g.namespace(ns)
 		if sp == nil {
-			sp = &space{num: ^namespaceNumber(0)}
+			sp = &space{num: ^keyspace.Namespace(0)}
 		}
 		return fn(&reader{g: g, sp: sp, tx: tx})
 	})
@@ -172,7 +173,7 @@ func (g *Group) Building(ns record.NamespaceID) []schema.IndexRef {
 // key.
 func (g *Group) Local(ns record.NamespaceID, key []byte) (value []byte, ok bool, err error) {
 	err = g.read(ns, func(r *reader) error {
-		if v := r.tx.Bucket(r.sp.num.kv()).Get(key); v != nil {
+		if v := r.tx.Bucket(r.sp.num.Local()).Get(key); v != nil {
 			value, ok = bytes.Clone(v), true
 		}
 		return nil
@@ -190,7 +191,7 @@ const maxLocalPage = 1 << 20
 // most limit and about a megabyte.
 func (g *Group) LocalList(ns record.NamespaceID, prefix, after []byte, limit int) (pairs []LocalPair, err error) {
 	err = g.read(ns, func(r *reader) error {
-		c := r.tx.Bucket(r.sp.num.kv()).Cursor()
+		c := r.tx.Bucket(r.sp.num.Local()).Cursor()
 		from := prefix
 		if bytes.Compare(after, from) >= 0 && len(after) > 0 {
 			from = append(slices.Clone(after), 0)

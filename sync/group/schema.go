@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/schema"
 	"github.com/peers-run/peers-runtime/sync/store"
@@ -49,12 +50,12 @@ func newSpaceSchema(s *schema.Schema, builds []indexBuild) *spaceSchema {
 // program made is as if it had never been declared: its owner declares it again,
 // and the indexes are built anew.
 func (g *Group) loadSchema(tx store.Tx, sp *space) error {
-	b := tx.Bucket(bucketSchema).Get(numbered("", uint32(sp.num)))
+	b := tx.Bucket(keyspace.BucketSchema).Get(keyspace.Numbered("", uint32(sp.num)))
 	if b == nil {
 		return nil
 	}
 	var row schemaRow
-	if err := decodeRow(b, &row); err != nil {
+	if err := keyspace.DecodeRow(b, &row); err != nil {
 		return err
 	}
 	if row.KeyVersion != schema.KeyVersion {
@@ -79,7 +80,7 @@ func (x *txn) putSchema(sp *space, s *spaceSchema) error {
 		return err
 	}
 	row := schemaRow{KeyVersion: schema.KeyVersion, Schema: enc, Builds: s.builds}
-	return x.tx.Bucket(bucketSchema).Put(numbered("", uint32(sp.num)), cborx.MustMarshal(&row))
+	return x.tx.Bucket(keyspace.BucketSchema).Put(keyspace.Numbered("", uint32(sp.num)), cborx.MustMarshal(&row))
 }
 
 // declareJob gives a namespace a schema.
@@ -97,7 +98,7 @@ func (j *declareJob) Apply(store.Tx) error {
 	var builds []indexBuild
 	if sp.schema != nil {
 		old, builds = sp.schema.schema, sp.schema.builds
-	} else if err := x.tx.DeleteBucket(sp.num.index()); err != nil { // of an older key version
+	} else if err := x.tx.DeleteBucket(sp.num.Index()); err != nil { // of an older key version
 		return x.fail(err)
 	}
 	merged, err := schema.Merge(old, j.schema)
@@ -112,7 +113,7 @@ func (j *declareJob) Apply(store.Tx) error {
 	for _, ref := range drop {
 		builds = slices.DeleteFunc(builds, func(b indexBuild) bool { return b.Collection == ref.Collection && b.Index == ref.Index })
 		lo, hi := ref.Range()
-		if err := deleteRange(x.tx.Bucket(sp.num.index()), lo, hi); err != nil {
+		if err := deleteRange(x.tx.Bucket(sp.num.Index()), lo, hi); err != nil {
 			return x.fail(err)
 		}
 	}
@@ -206,7 +207,7 @@ func (x *txn) buildPiece(sp *space) error {
 	if err := x.flushRecords(); err != nil {
 		return err
 	}
-	lo, hi := stateCollection(b.Collection)
+	lo, hi := keyspace.StateCollection(b.Collection)
 	if len(b.After) > 0 {
 		lo = append(slices.Clone(b.After), 0)
 	}
@@ -214,7 +215,7 @@ func (x *txn) buildPiece(sp *space) error {
 	var entries schema.Entries
 	var st record.State
 	n := 0
-	c := x.tx.Bucket(sp.num.state()).Cursor()
+	c := x.tx.Bucket(sp.num.State()).Cursor()
 	for k, v := c.Seek(lo); k != nil && string(k) < string(hi) && n < buildRecords; k, v = c.Next() {
 		if err := record.DecodeState(v, len(x.devices()), &st); err != nil {
 			return err
@@ -226,7 +227,7 @@ func (x *txn) buildPiece(sp *space) error {
 		n++
 	}
 	entries.Sort()
-	bucket := x.tx.Bucket(sp.num.index())
+	bucket := x.tx.Bucket(sp.num.Index())
 	for k := range entries.All() {
 		if err := bucket.Put(x.arena.copy(k), nil); err != nil {
 			return err
@@ -284,7 +285,7 @@ func (x *txn) flushIndexes() error {
 	for num, d := range x.diffs {
 		d.removed.Sort()
 		d.added.Sort()
-		b := x.tx.Bucket(num.index())
+		b := x.tx.Bucket(num.Index())
 		for k := range d.removed.All() {
 			if err := b.Delete(k); err != nil {
 				return err

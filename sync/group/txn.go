@@ -9,6 +9,7 @@ import (
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/hlc"
+	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/schema"
 	"github.com/peers-run/peers-runtime/sync/store"
@@ -28,7 +29,7 @@ type txn struct {
 
 	clock    hlc.Clock
 	streams  map[BranchNumber]*stream
-	spaces   map[namespaceNumber]*space
+	spaces   map[keyspace.Namespace]*space
 	records  map[recordKey]*dirtyRecord
 	order    []*dirtyRecord // records in order of first touch
 	own      map[BranchNumber]*ownRun
@@ -39,11 +40,11 @@ type txn struct {
 	room     []byte
 	oldKeys  schema.Entries // of the records read, as they are in the database
 	newKeys  schema.Entries // scratch
-	diffs    map[namespaceNumber]*indexDiff
+	diffs    map[keyspace.Namespace]*indexDiff
 }
 
 type recordKey struct {
-	space      namespaceNumber
+	space      keyspace.Namespace
 	collection record.CollectionID
 	id         record.ID
 }
@@ -84,16 +85,16 @@ func (g *Group) newTxn(tx store.Tx) *txn {
 	return &txn{
 		g: g, tx: tx, view: g.current(), clock: g.clock,
 		streams: map[BranchNumber]*stream{},
-		spaces:  map[namespaceNumber]*space{},
+		spaces:  map[keyspace.Namespace]*space{},
 		records: map[recordKey]*dirtyRecord{},
 		own:     map[BranchNumber]*ownRun{},
-		diffs:   map[namespaceNumber]*indexDiff{},
+		diffs:   map[keyspace.Namespace]*indexDiff{},
 	}
 }
 
 // devices is the device table; the writer's goroutine alone makes it grow, so
 // it needs no lock here.
-func (x *txn) devices() record.Devices { return x.g.tables.devices }
+func (x *txn) devices() record.Devices { return x.g.tables.Devices }
 
 // fail marks the transaction as unfit to commit: a job met an error after it
 // had changed something staged. The writer then runs the other jobs again
@@ -102,7 +103,7 @@ func (x *txn) devices() record.Devices { return x.g.tables.devices }
 func (x *txn) fail(err error) error {
 	if err != nil && x.broken == nil {
 		x.broken = err
-		if err := x.tx.Bucket(bucketMeta).Delete([]byte("!")); err != nil {
+		if err := x.tx.Bucket(keyspace.BucketMeta).Delete([]byte("!")); err != nil {
 			x.g.log.Debug("a failed job cannot be told from others", "error", err)
 		}
 	}
@@ -111,14 +112,14 @@ func (x *txn) fail(err error) error {
 
 // space returns the staged copy of a namespace, making a new one on first use.
 func (x *txn) space(id record.NamespaceID) *space {
-	num, known := x.g.tables.spaces[id]
+	num, known := x.g.tables.Spaces[id]
 	if !known {
 		num = x.g.newSpaceNumber(id)
 	}
 	if s := x.spaces[num]; s != nil {
 		return s
 	}
-	s := &space{num: num, row: namespaceRow{Namespace: id}}
+	s := &space{num: num, row: keyspace.NamespaceRow{Namespace: id}}
 	if old := x.g.spaces[num]; old != nil {
 		*s = *old
 	}
@@ -140,7 +141,7 @@ func (x *txn) stage(s *stream) *stream {
 // branches returns the staged or published branches of a stream.
 func (x *txn) branches(id record.Stream) []*stream {
 	var out []*stream
-	for _, n := range x.g.tables.branches[id] {
+	for _, n := range x.g.tables.Branches[id] {
 		if s := x.branch(n); s != nil {
 			out = append(out, s)
 		}
@@ -179,7 +180,7 @@ func (x *txn) everyBranch() []*stream {
 // fork of parent.
 func (x *txn) newBranch(id record.Stream, parent *stream, fork uint64, head keys.Hash) *stream {
 	s := &stream{num: x.g.newBranchNumber(id), id: id}
-	s.row = streamRow{
+	s.row = keyspace.StreamRow{
 		Namespace: x.space(id.Namespace).num, Device: x.g.deviceNumber(id.Device), Incarnation: id.Incarnation,
 		Stored: fork, Head: head, Applied: fork, Fork: fork,
 	}
@@ -200,7 +201,7 @@ func (x *txn) record(sp *space, c record.CollectionID, id record.ID) (*dirtyReco
 	}
 	r := &dirtyRecord{recordKey: key}
 	var room [18]byte
-	if b := x.tx.Bucket(sp.num.state()).Get(stateKey(room[:0], c, id)); b != nil {
+	if b := x.tx.Bucket(sp.num.State()).Get(keyspace.StateKey(room[:0], c, id)); b != nil {
 		devices := x.devices()
 		if err := record.DecodeState(x.arena.copy(b), len(devices), &r.state); err != nil {
 			return nil, fault.New(fault.Corrupt, "read a record", `run "peers-runtime doctor"`, "record %s: %w", id, err)
@@ -269,7 +270,7 @@ func (x *txn) flushRecords() error {
 	var enc []byte
 	for i, r := range changed {
 		sp := x.spaces[r.space]
-		bucket := x.tx.Bucket(sp.num.state())
+		bucket := x.tx.Bucket(sp.num.State())
 		if i == 0 || changed[i-1].space != r.space {
 			x.hintFill(bucket, r)
 		}
@@ -291,7 +292,7 @@ func (x *txn) flushRecords() error {
 		}
 		enc = r.state.Append(enc[:0])
 		var room [18]byte
-		key := x.arena.copy(stateKey(room[:0], r.collection, r.id))
+		key := x.arena.copy(keyspace.StateKey(room[:0], r.collection, r.id))
 		if err := bucket.Put(key, x.arena.copy(enc)); err != nil {
 			return err
 		}
@@ -307,14 +308,14 @@ func (x *txn) flushRecords() error {
 func (x *txn) hintFill(bucket store.Bucket, first *dirtyRecord) {
 	last, _ := bucket.Cursor().Last()
 	var room [18]byte
-	if last == nil || bytes.Compare(stateKey(room[:0], first.collection, first.id), last) > 0 {
+	if last == nil || bytes.Compare(keyspace.StateKey(room[:0], first.collection, first.id), last) > 0 {
 		bucket.SetFill(0.9)
 	}
 }
 
 // flushRows writes the rows of devices, hashes, namespaces and streams.
 func (x *txn) flushRows() error {
-	meta := x.tx.Bucket(bucketMeta)
+	meta := x.tx.Bucket(keyspace.BucketMeta)
 	if err := x.g.flushTables(meta); err != nil {
 		return err
 	}
@@ -325,13 +326,13 @@ func (x *txn) flushRows() error {
 		if old := x.g.spaces[sp.num]; old != nil && old.row == sp.row {
 			continue
 		}
-		if err := meta.Put(numbered("n", uint32(sp.num)), cborx.MustMarshal(&sp.row)); err != nil {
+		if err := meta.Put(keyspace.Numbered("n", uint32(sp.num)), cborx.MustMarshal(&sp.row)); err != nil {
 			return err
 		}
 	}
-	hold := x.tx.Bucket(bucketHold)
+	hold := x.tx.Bucket(keyspace.BucketHold)
 	for _, s := range x.streams {
-		if err := meta.Put(numbered("s", uint32(s.num)), cborx.MustMarshal(&s.row)); err != nil {
+		if err := meta.Put(keyspace.Numbered("s", uint32(s.num)), cborx.MustMarshal(&s.row)); err != nil {
 			return err
 		}
 		before := int64(0)
@@ -342,12 +343,12 @@ func (x *txn) flushRows() error {
 			continue
 		}
 		if before != 0 {
-			if err := hold.Delete(holdKey(before, s.num)); err != nil {
+			if err := hold.Delete(keyspace.HoldKey(before, s.num)); err != nil {
 				return err
 			}
 		}
 		if s.row.Due != 0 {
-			if err := hold.Put(holdKey(s.row.Due, s.num), nil); err != nil {
+			if err := hold.Put(keyspace.HoldKey(s.row.Due, s.num), nil); err != nil {
 				return err
 			}
 		}

@@ -1,76 +1,21 @@
 package group
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"slices"
 
-	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/store"
+	"github.com/peers-run/peers-runtime/sync/vector"
 )
 
-// A Tip is where a branch of a stream ends: what its holder has durably stored.
-// The tips of a namespace are its vector. Which branch of a forked stream is
-// called the first is a local matter, so a vector is a set.
-type Tip struct {
-	Stream record.Stream
-	Seq    uint64
-	Head   keys.Hash
-
-	Branch BranchNumber // which branch in the file that made the Tip; not sent
-}
-
-// TipSize is the size of a tip's bytes: device 32, incarnation 8, seq 8, head 32.
-const TipSize = 32 + 8 + 8 + 32
-
-// AppendTips appends tips of one namespace, which is not repeated.
-func AppendTips(b []byte, tips []Tip) []byte {
-	for i := range tips {
-		t := &tips[i]
-		b = append(b, t.Stream.Device[:]...)
-		b = binary.BigEndian.AppendUint64(b, t.Stream.Incarnation)
-		b = binary.BigEndian.AppendUint64(b, t.Seq)
-		b = append(b, t.Head[:]...)
-	}
-	return b
-}
-
-// DecodeTips reads what AppendTips wrote.
-func DecodeTips(ns record.NamespaceID, b []byte) ([]Tip, error) {
-	if len(b)%TipSize != 0 {
-		return nil, fault.New(fault.Protocol, "read a vector", "", "%d bytes", len(b))
-	}
-	tips := make([]Tip, 0, len(b)/TipSize)
-	for ; len(b) > 0; b = b[TipSize:] {
-		t := Tip{Stream: record.Stream{Namespace: ns, Device: keys.DeviceID(b[:32]), Incarnation: binary.BigEndian.Uint64(b[32:])}}
-		t.Seq, t.Head = binary.BigEndian.Uint64(b[40:]), keys.Hash(b[48:80])
-		if t.Seq == 0 {
-			return nil, fault.New(fault.Protocol, "read a vector", "", "an empty stream is listed")
-		}
-		tips = append(tips, t)
-	}
-	return tips, nil
-}
-
-func compareTips(a, b Tip) int {
-	if c := a.Stream.Compare(b.Stream); c != 0 {
-		return c
-	}
-	return a.Head.Compare(b.Head)
-}
+// A Tip is where a branch of a stream ends; the tips of a namespace are its vector.
+type Tip = vector.Tip
 
 // VectorHash hashes a namespace's tips, which must be in the order of Vector.
 // No tips hash to zero.
-func VectorHash(tips []Tip) keys.Hash {
-	if len(tips) == 0 {
-		return keys.Hash{}
-	}
-	b := append(append(make([]byte, 0, 16+len(tips)*TipSize), keys.DomainVector...), 0)
-	return sha256.Sum256(AppendTips(b, tips))
-}
+func VectorHash(tips []Tip) keys.Hash { return vector.Hash(tips) }
 
 // Vector returns the tips of a namespace, in order.
 func (g *Group) Vector(ns record.NamespaceID) []Tip {
@@ -80,7 +25,7 @@ func (g *Group) Vector(ns record.NamespaceID) []Tip {
 }
 
 func (g *Group) vectorLocked(ns record.NamespaceID) []Tip {
-	num, ok := g.tables.spaces[ns]
+	num, ok := g.tables.Spaces[ns]
 	if !ok {
 		return nil
 	}
@@ -90,7 +35,7 @@ func (g *Group) vectorLocked(ns record.NamespaceID) []Tip {
 			tips = append(tips, Tip{Stream: s.id, Seq: s.row.Stored, Head: s.row.Head, Branch: s.num})
 		}
 	}
-	slices.SortFunc(tips, compareTips)
+	slices.SortFunc(tips, vector.Compare)
 	return tips
 }
 
@@ -129,7 +74,7 @@ func (g *Group) Summaries() []Summary {
 func (g *Group) Summary(ns record.NamespaceID) (s Summary, ok bool) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	num, ok := g.tables.spaces[ns]
+	num, ok := g.tables.Spaces[ns]
 	if !ok || g.spaces[num] == nil {
 		return Summary{Namespace: ns, Settled: true}, false
 	}

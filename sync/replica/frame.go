@@ -133,7 +133,7 @@ type rawOp struct {
 // tipsMessage is the body of Vector, Ack and Marks.
 type tipsMessage struct {
 	Namespace record.NamespaceID `cbor:"1,keyasint"`
-	Tips      []byte             `cbor:"2,keyasint"` // group.AppendTips
+	Tips      []byte             `cbor:"2,keyasint"` // vector.Append
 }
 
 type digestMessage struct {
@@ -144,7 +144,7 @@ type digestMessage struct {
 // needMessage asks for the branch that ends in Tip, above batch After.
 type needMessage struct {
 	Namespace record.NamespaceID `cbor:"1,keyasint"`
-	Tip       []byte             `cbor:"2,keyasint"` // group.AppendTips of one
+	Tip       []byte             `cbor:"2,keyasint"` // vector.Append of one
 	After     uint64             `cbor:"3,keyasint"`
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/group"
 	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/vector"
 )
 
 // Next returns the next frame to send, built in buf's room, or ok=false when
@@ -189,7 +190,7 @@ func (s *Session) acks(sp *space) *tipsMessage {
 		}
 	}
 	clear(sp.ack)
-	return &tipsMessage{sp.id, group.AppendTips(nil, tips)}
+	return &tipsMessage{sp.id, vector.Append(nil, tips)}
 }
 
 // nextRun builds the next run that the peer lacks in a namespace.
@@ -311,7 +312,7 @@ func (s *Session) sendMarks(sp *space, t group.Tip) error {
 	if err != nil {
 		return err
 	}
-	s.out = append(s.out, outFrame{TypeMarks, &tipsMessage{sp.id, group.AppendTips(nil, marks)}})
+	s.out = append(s.out, outFrame{TypeMarks, &tipsMessage{sp.id, vector.Append(nil, marks)}})
 	return nil
 }
 
@@ -319,7 +320,7 @@ func (s *Session) sendMarks(sp *space, t group.Tip) error {
 // The highest that we hold is where it parts from ours; from there each sends its
 // own.
 func (s *Session) receiveMarks(m *tipsMessage) error {
-	marks, err := group.DecodeTips(m.Namespace, m.Tips)
+	marks, err := vector.Decode(m.Namespace, m.Tips)
 	if err != nil || len(marks) == 0 || len(marks) > maxMarks {
 		return protocol("malformed marks")
 	}
@@ -344,7 +345,7 @@ func (s *Session) receiveMarks(m *tipsMessage) error {
 		}
 	}
 	s.g.NoteKnown(marks[0])
-	s.out = append(s.out, outFrame{TypeNeed, &needMessage{sp.id, group.AppendTips(nil, marks[:1]), common}})
+	s.out = append(s.out, outFrame{TypeNeed, &needMessage{sp.id, vector.Append(nil, marks[:1]), common}})
 	return nil
 }
 
@@ -355,7 +356,7 @@ const maxMarks = 64 // that group.Marks lists
 const maxNeeds = 1000
 
 func (s *Session) receiveNeed(m *needMessage) error {
-	tips, err := group.DecodeTips(m.Namespace, m.Tip)
+	tips, err := vector.Decode(m.Namespace, m.Tip)
 	if err != nil || len(tips) != 1 {
 		return protocol("malformed need")
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/group"
 	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/vector"
 )
 
 // A Config says whom a Session talks to. Group and Peer are required.
@@ -354,7 +355,7 @@ func item(sum *group.Summary) helloItem {
 func (s *Session) sendVector(sp *space) {
 	if !sp.asked {
 		sp.asked = true
-		s.out = append(s.out, outFrame{TypeVector, &tipsMessage{sp.id, group.AppendTips(nil, s.g.Vector(sp.id))}})
+		s.out = append(s.out, outFrame{TypeVector, &tipsMessage{sp.id, vector.Append(nil, s.g.Vector(sp.id))}})
 	}
 }
 
@@ -376,7 +377,7 @@ func (sp *space) has(t group.Tip) {
 }
 
 func (s *Session) receiveVector(m *tipsMessage) error {
-	tips, err := group.DecodeTips(m.Namespace, m.Tips)
+	tips, err := vector.Decode(m.Namespace, m.Tips)
 	if err != nil || len(tips) > maxTips {
 		return protocol("malformed vector")
 	}
@@ -395,7 +396,7 @@ func (s *Session) receiveVector(m *tipsMessage) error {
 }
 
 func (s *Session) receiveAck(m *tipsMessage) error {
-	tips, err := group.DecodeTips(m.Namespace, m.Tips)
+	tips, err := vector.Decode(m.Namespace, m.Tips)
 	if err != nil {
 		return protocol("malformed ack")
 	}

@@ -6,9 +6,9 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
-	"github.com/peers-run/peers-runtime/sync/group"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/replica"
+	"github.com/peers-run/peers-runtime/sync/vector"
 )
 
 // A conn is a connection between two nodes, with what is on its way.
@@ -92,7 +92,7 @@ func (n *node) noteAcks(body []byte) {
 		Tips      []byte             `cbor:"2,keyasint"`
 	}
 	n.w.must(cborx.UnmarshalOpen(body, &m))
-	tips, err := group.DecodeTips(m.Namespace, m.Tips)
+	tips, err := vector.Decode(m.Namespace, m.Tips)
 	n.w.must(err)
 	if len(n.acked) > 200 {
 		n.acked = n.acked[100:]

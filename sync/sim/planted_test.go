@@ -23,7 +23,7 @@ var bugs = []planted{
 	{"ack before commit", "../replica/session.go", [][2]string{
 		{"	s.inflight += size\n", `	s.inflight += size
 	_, last := p.Tips()
-	s.out = append(s.out, outFrame{TypeAck, &tipsMessage{last.Stream.Namespace, group.AppendTips(nil, []group.Tip{last})}})
+	s.out = append(s.out, outFrame{TypeAck, &tipsMessage{last.Stream.Namespace, vector.Append(nil, []group.Tip{last})}})
 `},
 	}},
 	{"a run applied over a gap", "../group/ingest.go", [][2]string{

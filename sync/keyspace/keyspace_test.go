@@ -1,0 +1,183 @@
+package keyspace
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/batch"
+	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/store"
+	"github.com/peers-run/peers-runtime/sync/store/storetest"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/*.golden")
+
+func golden(t *testing.T, name string, lines ...string) {
+	t.Helper()
+	got := strings.Join(lines, "\n") + "\n"
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+func pattern(seed byte) (b [32]byte) {
+	for i := range b {
+		b[i] = seed + byte(i)
+	}
+	return b
+}
+
+func sampleRun() *batch.Run {
+	return &batch.Run{
+		First: 7, Previous: pattern(0x20), Bodies: [][]byte{[]byte("first"), []byte("second")},
+		Sig: keys.Signature{0: 0xaa, 63: 0xbb},
+	}
+}
+
+func sampleStream() *StreamRow {
+	return &StreamRow{
+		Namespace: 1, Device: 2, Incarnation: 3, Parent: 4, Fork: 5, Stored: 6, Head: pattern(7), Applied: 8, Time: 9,
+		Reason: ReasonHeld, Due: 10, Empty: 11, Roles: []RoleUse{{Role: 12, Allowed: true, Limit: 13}},
+	}
+}
+
+func TestGolden(t *testing.T) {
+	golden(t, "keyspace",
+		fmt.Sprintf("group row: %x", cborx.MustMarshal(&GroupRow{Layout: Layout, Group: pattern(1), Incarnation: 2})),
+		fmt.Sprintf("namespace row: %x", cborx.MustMarshal(&NamespaceRow{Namespace: pattern(1), Digest: pattern(2), Changes: 3, Records: 4})),
+		fmt.Sprintf("stream row: %x", cborx.MustMarshal(sampleStream())),
+		fmt.Sprintf("stored run: %x", AppendStored(nil, 1, 2, sampleRun())),
+		fmt.Sprintf("numbered: %x", Numbered("s", 0x01020304)),
+		fmt.Sprintf("state key: %x", StateKey(nil, 0x0405, record.ID{0: 1, 15: 2})),
+		fmt.Sprintf("log key: %x", LogKey(1, 2)),
+		fmt.Sprintf("hold key: %x", HoldKey(1, 2)),
+		fmt.Sprintf("buckets: %s %s %s", Namespace(26).State(), Namespace(26).Index(), Namespace(26).Local()),
+	)
+}
+
+func TestStoredRoundTrip(t *testing.T) {
+	want := sampleRun()
+	var r batch.Run
+	epoch, role, err := DecodeStored(AppendStored(nil, 1, 2, want), want.Last(), &r)
+	if err != nil || epoch != 1 || role != 2 || r.First != 7 || r.Previous != want.Previous || r.Sig != want.Sig || string(r.Bodies[1]) != "second" {
+		t.Errorf("%d %d %+v %v", epoch, role, r, err)
+	}
+	if _, _, err := DecodeStored(AppendStored(nil, 1, 2, want), 1, &r); !errors.Is(err, ErrStored) {
+		t.Errorf("two batches that end at seq 1: %v", err)
+	}
+	var row StreamRow
+	if err := DecodeRow(cborx.MustMarshal(sampleStream()), &row); err != nil || row.Roles[0].Limit != 13 {
+		t.Errorf("%+v %v", row, err)
+	}
+	if err := DecodeRow([]byte{0x80}, &row); err == nil {
+		t.Error("an empty row was read")
+	}
+}
+
+func TestReasons(t *testing.T) {
+	seen := map[string]bool{}
+	for r := ReasonNone; r <= ReasonWork; r++ {
+		if seen[r.String()] {
+			t.Errorf("reason %d has no text of its own", r)
+		}
+		seen[r.String()] = true
+	}
+	if got := Reason(99).String(); got != "reason 99" {
+		t.Errorf("a later version's reason: %q", got)
+	}
+}
+
+// TestTables gives numbers, loses a transaction, and reads what is left.
+func TestTables(t *testing.T) {
+	db := storetest.NewMem()
+	tb := NewTables()
+	give := func(n byte) {
+		tb.DeviceNums[pattern(n)] = record.DeviceNumber(len(tb.Devices))
+		tb.Devices = append(tb.Devices, pattern(n))
+		tb.RefNums[pattern(n+100)] = Ref(len(tb.Refs))
+		tb.Refs = append(tb.Refs, pattern(n+100))
+	}
+	flush := func(tx store.Tx) error { return tb.Flush(tx.Bucket(BucketMeta)) }
+	give(1)
+	full := errors.New("full")
+	db.FailCommits(1, full)
+	if err := db.Update(flush); err != full {
+		t.Fatal(err)
+	}
+	give(2)
+	if err := db.Update(flush); err != nil {
+		t.Fatal(err)
+	}
+	tb.Saved()
+	back := NewTables()
+	if err := db.View(func(tx store.Tx) error { return back.Load(tx.Bucket(BucketMeta)) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(back.Devices) != 2 || len(back.Refs) != 2 || back.DeviceNums[pattern(2)] != 1 || back.RefNums[pattern(101)] != 0 {
+		t.Errorf("read: %+v", back)
+	}
+	for name, row := range map[string][2][]byte{
+		"a hole":      {Numbered("d", 7), bytes.Repeat([]byte{1}, 32)},
+		"a short row": {Numbered("r", 2), []byte{1}},
+	} {
+		bad := db.Clone()
+		if err := bad.Update(func(tx store.Tx) error { return tx.Bucket(BucketMeta).Put(row[0], row[1]) }); err != nil {
+			t.Fatal(err)
+		}
+		tb := NewTables()
+		if err := bad.View(func(tx store.Tx) error { return tb.Load(tx.Bucket(BucketMeta)) }); !errors.Is(err, ErrStored) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzDecodeStored(f *testing.F) {
+	f.Add(AppendStored(nil, 1, 2, sampleRun()), uint64(8))
+	f.Fuzz(func(t *testing.T, b []byte, last uint64) {
+		var r batch.Run
+		epoch, role, err := DecodeStored(b, last, &r)
+		if err != nil {
+			if !errors.Is(err, ErrStored) {
+				t.Errorf("error of another kind: %v", err)
+			}
+			return
+		}
+		if r.Last() != last || !bytes.Equal(AppendStored(nil, epoch, role, &r), b) {
+			t.Errorf("%x decodes and encodes to something else", b)
+		}
+	})
+}
+
+func FuzzDecodeRow(f *testing.F) {
+	f.Add(cborx.MustMarshal(sampleStream()))
+	f.Add(cborx.MustMarshal(&NamespaceRow{}))
+	f.Add(cborx.MustMarshal(&GroupRow{}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, row := range []any{new(StreamRow), new(NamespaceRow), new(GroupRow)} {
+			if DecodeRow(b, row) == nil && !bytes.Equal(cborx.MustMarshal(row), b) {
+				t.Errorf("%x decodes and encodes to something else", b)
+			}
+		}
+	})
+}

@@ -1,0 +1,75 @@
+package vector
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/record"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/*.golden")
+
+func sample() []Tip {
+	ns := record.NamespaceID{1}
+	return []Tip{
+		{Stream: record.Stream{Namespace: ns, Device: keys.DeviceID{2}, Incarnation: 3}, Seq: 4, Head: keys.Hash{5}},
+		{Stream: record.Stream{Namespace: ns, Device: keys.DeviceID{2}, Incarnation: 3}, Seq: 4, Head: keys.Hash{6}, Branch: 7},
+	}
+}
+
+func TestGolden(t *testing.T) {
+	got := fmt.Sprintf("tips: %x\nhash: %s\n", Append(nil, sample()), Hash(sample()))
+	path := filepath.Join("testdata", "vector.golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
+	}
+	if len(Append(nil, sample())) != 2*TipSize || !Hash(nil).IsZero() {
+		t.Error("sizes or the empty vector's hash are wrong")
+	}
+}
+
+func TestOrder(t *testing.T) {
+	s := sample()
+	if Compare(s[0], s[1]) >= 0 || Compare(s[1], s[0]) <= 0 || Compare(s[0], s[0]) != 0 {
+		t.Error("two branches of a stream are not ordered by their heads")
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	whole := Append(nil, sample())
+	empty := bytes.Clone(whole)
+	clear(empty[40:48])
+	for name, b := range map[string][]byte{"cut": whole[:len(whole)-1], "seq 0": empty} {
+		if _, err := Decode(record.NamespaceID{1}, b); fault.CodeOf(err) != fault.Protocol {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(Append(nil, sample()))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		tips, err := Decode(record.NamespaceID{1}, b)
+		if err == nil && !bytes.Equal(Append(nil, tips), b) {
+			t.Errorf("%x decodes and encodes to something else", b)
+		}
+	})
+}

@@ -21,6 +21,8 @@ STEPS += generated
 STEPS += goldens
 STEPS += cross
 STEPS += fuzz
+STEPS += sim
+STEPS += demo
 STEPS += committed
 
 .PHONY: help run demo build release examples bench
@@ -30,7 +32,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 run: build examples ## start the runtime and print the dashboard's address
-	@exec bin/peers-runtime up
+	@exec bin/peers-runtime up --init $(foreach a,$(wildcard bin/apps/*.peersapp),--install $(a))
 
 demo: scripts/demo.sh build examples ## two devices pair, sync, fail and recover; 90 seconds
 	@scripts/demo.sh
@@ -46,7 +48,7 @@ release: ## the commands for every platform, into dist/
 examples: scripts/examples.sh build ## the example apps, as bundles
 	@scripts/examples.sh
 
-bench: ## measure against the targets: one BENCH line each
+bench: build ## measure against the targets: one BENCH line each
 	@scripts/need.sh go
 	@scripts/bench.sh
 

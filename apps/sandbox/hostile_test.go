@@ -164,8 +164,8 @@ func TestCollectorGoesOn(t *testing.T) {
 		select {
 		case <-ended:
 			t.Logf("%d collections, the longest %s", n, worst)
-			if worst > time.Second || n < 3 {
-				t.Errorf("the collector waited %s (%d collections)", worst, n)
+			if n < 3 { // one that waits for the guest's end has time for one, or two
+				t.Errorf("%d collections while the guest ran, the longest %s", n, worst)
 			}
 			return
 		default:

@@ -48,7 +48,7 @@ type indexAnswer struct {
 func (h *Host) serveBundle(_ context.Context, s *link.Stream) {
 	for {
 		var q [requestSize]byte
-		if s.SetDeadline(h.cfg.Now().Add(2*stepTime)) != nil {
+		if s.SetDeadline(time.Now().Add(2*stepTime)) != nil {
 			return
 		}
 		if _, err := io.ReadFull(s, q[:]); err != nil {

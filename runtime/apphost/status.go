@@ -60,7 +60,8 @@ func (h *Host) describe(st *control.AppStatus, app bundle.App, e *catalog.Entry)
 	if e.Active == nil {
 		return
 	}
-	if len(e.Pending) == 0 {
+	// What was refused or declined is no news of what runs, but a reason to tell.
+	if n := len(e.Pending); n == 0 || e.Pending[n-1].Stage == catalog.Refused || e.Pending[n-1].Stage == catalog.Declined {
 		st.State, st.Seq = "active", e.Active.Seq
 	}
 	if b, err := h.catalog.Active(app); err == nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/peers-run/peers-runtime/hostabi"
@@ -21,14 +23,19 @@ const (
 	originPage  group.Origin = "page"
 )
 
-// A Store is an app's namespace in a group, as hostabi wants it. All fields are
-// required.
+// A Store is an app's namespace in a group, as hostabi wants it. All exported
+// fields are required. It is safe for concurrent use.
 type Store struct {
 	Group     *group.Group
 	Namespace record.NamespaceID
 	User      keys.UserID // whose device this is
 	Now       func() time.Time
 	Random    io.Reader
+
+	// mu guards the fields below: the last author id made.
+	mu     sync.Mutex
+	lastMS int64
+	lastN  uint16
 }
 
 // View implements hostabi.Store.
@@ -50,9 +57,28 @@ func (s *Store) NewID(_ context.Context, c record.CollectionID, key []byte) (rec
 	}
 	ms := s.Now().UnixMilli()
 	if c.Rule() == record.RuleAuthor {
-		return record.AuthorID(s.User, s.Group.ID(), s.Namespace, c, ms, binary.BigEndian.Uint16(random[:])), nil
+		ms, n := s.authorCount(ms, binary.BigEndian.Uint16(random[:]))
+		return record.AuthorID(s.User, s.Group.ID(), s.Namespace, c, ms, n), nil
 	}
 	return record.NewID(ms, random), nil
+}
+
+// authorCount makes each pair of time and number differ from those before. An
+// author id has only 16 bits beside its millisecond: drawn at random, two of a few
+// hundred would be the same. The first of a millisecond is random, so that another
+// device of the user draws another.
+func (s *Store) authorCount(ms int64, random uint16) (int64, uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case ms > s.lastMS:
+		s.lastMS, s.lastN = ms, random
+	case s.lastN == math.MaxUint16:
+		s.lastMS, s.lastN = s.lastMS+1, 0
+	default:
+		s.lastN++
+	}
+	return s.lastMS, s.lastN
 }
 
 // Key implements hostabi.Store.

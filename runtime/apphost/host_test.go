@@ -1,0 +1,441 @@
+package apphost
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/peers-run/peers-runtime/apps/bundle"
+	"github.com/peers-run/peers-runtime/apps/catalog"
+	"github.com/peers-run/peers-runtime/hostabi"
+	"github.com/peers-run/peers-runtime/hostabi/hostabitest"
+	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/net/link"
+	"github.com/peers-run/peers-runtime/runtime/control"
+	"github.com/peers-run/peers-runtime/runtime/devkit"
+	"github.com/peers-run/peers-runtime/runtime/node"
+	"github.com/peers-run/peers-runtime/runtime/nodetest"
+	syncctl "github.com/peers-run/peers-runtime/sync/control"
+	"github.com/peers-run/peers-runtime/sync/group"
+	"github.com/peers-run/peers-runtime/sync/record"
+)
+
+const tasksDir = "../../examples/tasks"
+
+// tasksWasm is the guest of examples/tasks, built once a run. The go command
+// caches what it is made of.
+var tasksWasm = sync.OnceValues(func() ([]byte, error) { return devkit.Build(context.Background(), tasksDir) })
+
+// tasksBundle writes a bundle of examples/tasks with that seq to a file.
+func tasksBundle(t testing.TB, seq int) (file string, b *bundle.Bundle) {
+	t.Helper()
+	wasm, err := tasksWasm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := os.ReadFile(filepath.Join(tasksDir, bundle.ManifestPath))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(manifest), "\nseq = 1\n", fmt.Sprintf("\nseq = %d\n", seq), 1)
+	var w bytes.Buffer
+	b, err = bundle.Pack(&w, fstest.MapFS{
+		bundle.ManifestPath: {Data: []byte(text)}, bundle.WasmPath: {Data: wasm},
+		"ui/index.html": {Data: fmt.Appendf(nil, "<title>%d</title>", seq)},
+	}, bundle.InsecureSigner())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "tasks.peersapp")
+	if err := os.WriteFile(file, w.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, b
+}
+
+// device is a whole node with apps on it.
+type device struct {
+	*nodetest.Device
+	host *Host
+	t    *testing.T
+	stop func()
+}
+
+// start runs a device on the home in dir, a new one if it is empty. wrap stands
+// between the host and its node; nil: nothing.
+func start(t *testing.T, dir string, wrap func(*node.Node) Node) *device {
+	t.Helper()
+	d := &device{Device: nodetest.Start(t, dir), t: t}
+	n := Node(d.Node)
+	if wrap != nil {
+		n = wrap(d.Node)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	h, err := Open(Config{Home: d.Dir, Node: n, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.host = h
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	d.stop = sync.OnceFunc(func() {
+		cancel()
+		for _, err := range []error{<-done, h.Close()} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	t.Cleanup(d.stop)
+	return d
+}
+
+func (d *device) Stop() {
+	d.stop()
+	d.Device.Stop()
+}
+
+func (d *device) must(err error) {
+	d.t.Helper()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *device) group() *group.Group {
+	d.t.Helper()
+	g, err := d.Group()
+	d.must(err)
+	return g
+}
+
+// status tells of the app; its zero value if the group does not use it.
+func (d *device) status() control.AppStatus {
+	d.t.Helper()
+	st, err := d.host.Status("tasks")
+	if err != nil && fault.CodeOf(err) != fault.NotFound {
+		d.t.Fatal(err)
+	}
+	return st
+}
+
+func (d *device) state(want string) func() bool {
+	return func() bool { return d.status().State == want }
+}
+
+// app is the running app, nil if it does not run.
+func (d *device) app() *running {
+	d.host.mu.Lock()
+	defer d.host.mu.Unlock()
+	for _, r := range d.host.running {
+		return r
+	}
+	return nil
+}
+
+// runs says whether that very bundle runs.
+func (d *device) runs(b *bundle.Bundle) func() bool {
+	return func() bool { r := d.app(); return r != nil && r.hash == b.Hash }
+}
+
+const collTasks = record.CollectionID(2 << 2)
+
+func rid(n byte) record.ID { return record.ID{15: n} }
+
+// put writes a task of list 9 as the command line does.
+func (d *device) put(n byte, done bool) {
+	d.t.Helper()
+	ns, err := d.host.Namespace("tasks")
+	d.must(err)
+	_, err = d.group().Commit(d.t.Context(), &group.Transaction{Namespace: ns, Origin: "cli", Writes: []group.Write{{
+		Kind: group.Put, Collection: collTasks, Record: rid(n), Cells: []record.Cell{
+			{Field: 1, Value: record.Ref(rid(9))}, {Field: 2, Value: record.Text(fmt.Sprint("task ", n))}, {Field: 3, Value: record.Bool(done)},
+		},
+	}}})
+	d.must(err)
+}
+
+// counts says whether the guest has counted so many of list 9.
+func (d *device) counts(open, done int64) func() bool {
+	id := rid(9)
+	want := cborx.AppendBytes(cborx.AppendArray(cborx.AppendArray(nil, 1), 3), id[:])
+	want = cborx.AppendInt(cborx.AppendInt(want, open), done)
+	return func() bool {
+		r := d.app()
+		if r == nil {
+			return false
+		}
+		got, err := r.actor.Call(d.t.Context(), 1, []byte("counts"))
+		return err == nil && bytes.Equal(got, want)
+	}
+}
+
+// pair makes two devices of one user, the app installed and approved on the first.
+func pair(t *testing.T, file string, wrap func(*node.Node) Node) (a, b *device) {
+	t.Helper()
+	a, b = start(t, "", wrap), start(t, "", nil)
+	a.NewUser()
+	a.Pair(b.Device)
+	_, err := a.host.Install(t.Context(), file, true)
+	a.must(err)
+	return a, b
+}
+
+// The main road: installed on one device, told to the other, fetched from there,
+// asked for, run on both, and gone from both.
+func TestInstallAndSync(t *testing.T) {
+	file, packed := tasksBundle(t, 1)
+	a, b := pair(t, file, nil)
+	a.Eventually("the app runs where it was installed", a.runs(packed))
+	b.Eventually("the other device has it and asks", b.state("waiting"))
+	if b.app() != nil {
+		t.Error("it runs without approval")
+	}
+	if _, err := b.host.OpenPage("tasks"); fault.CodeOf(err) != fault.Busy {
+		t.Errorf("open its page before: %v", err)
+	}
+	asks, err := b.host.Asks("tasks")
+	b.must(err)
+	if !asks.Insecure || asks.Name != "Tasks" || len(asks.Wants) != 4 {
+		t.Errorf("asks %+v", asks)
+	}
+	for _, w := range asks.Wants {
+		if w.Words == "" || w.Reason == "" || w.Optional != (w.Capability == "timer") {
+			t.Errorf("asks for %+v", w)
+		}
+	}
+	b.must(b.host.ApproveWaiting("tasks"))
+	b.Eventually("it runs there too", b.runs(packed))
+	if err := b.host.ApproveWaiting("tasks"); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("approve it twice: %v", err)
+	}
+
+	a.put(1, false)
+	a.put(2, false)
+	a.put(3, true)
+	a.Eventually("the first counts", a.counts(2, 1))
+	b.Eventually("the second counts what came by sync", b.counts(2, 1))
+	b.put(1, true)
+	b.Eventually("the second counts its own", b.counts(1, 2))
+	a.Eventually("the first counts the second's", a.counts(1, 2))
+
+	b.Stop()
+	a.put(4, false)
+	again := start(t, b.Dir, nil)
+	again.Eventually("it runs again, unasked, and catches up", again.counts(2, 2))
+	if st := again.status(); st.State != "active" || st.Name != "Tasks" || st.Version != "1.0.0" {
+		t.Errorf("status %+v", st)
+	}
+
+	again.must(again.host.Remove(t.Context(), "tasks"))
+	for _, d := range []*device{a, again} {
+		d.Eventually("it stops", func() bool { return d.app() == nil })
+		if list, err := d.host.List(); err != nil || len(list) != 0 {
+			t.Errorf("list %v, %v", list, err)
+		}
+		if _, err := d.host.Namespace("tasks"); fault.CodeOf(err) != fault.NotFound {
+			t.Errorf("find it after: %v", err)
+		}
+	}
+}
+
+// A page of the app is told what the guest pushes, and ends with the app.
+func TestPage(t *testing.T) {
+	file, packed := tasksBundle(t, 1)
+	d := start(t, "", nil)
+	d.NewUser()
+	_, err := d.host.Install(t.Context(), file, true)
+	d.must(err)
+	d.Eventually("it runs", d.runs(packed))
+	page, err := d.host.OpenPage("tasks")
+	d.must(err)
+	f, err := page.File(page.Index)
+	d.must(err)
+	if text, err := io.ReadAll(f); err != nil || string(text) != "<title>1</title>" {
+		t.Errorf("the page is %q, %v", text, err)
+	}
+	conn := hostabitest.NewConn()
+	ended := make(chan error, 1)
+	go func() { ended <- page.Serve(t.Context(), conn) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if m, err := conn.Receive(ctx); err != nil || !bytes.HasPrefix(m, []byte{0x82, 0}) {
+		t.Fatalf("the first message is %x, %v", m, err)
+	}
+	d.put(1, false)
+	if m, err := conn.Receive(ctx); err != nil || !bytes.Contains(m, []byte("counts")) || m[2] != byte(hostabi.EventPush) {
+		t.Errorf("pushed %x, %v", m, err)
+	}
+	d.must(d.host.Remove(t.Context(), "tasks"))
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		t.Error("the page outlives the app")
+	}
+}
+
+// An update is fetched and asked for; what is older than what runs is refused,
+// though a member's device says to install it.
+func TestSeq(t *testing.T) {
+	file, second := tasksBundle(t, 2)
+	newer, third := tasksBundle(t, 3)
+	_, first := tasksBundle(t, 1)
+	a, b := pair(t, file, nil)
+	b.Eventually("the other device asks", b.state("waiting"))
+	b.must(b.host.ApproveWaiting("tasks"))
+	b.Eventually("it runs there", b.runs(second))
+
+	_, err := a.host.Install(t.Context(), newer, true)
+	a.must(err)
+	a.Eventually("the update runs", a.runs(third))
+	b.Eventually("the update is asked for", b.state("waiting"))
+	if !b.runs(second)() {
+		t.Error("the old one stopped before the new one was approved")
+	}
+	b.must(b.host.ApproveWaiting("tasks"))
+	b.Eventually("it runs there", b.runs(third))
+
+	// An order for an older bundle changes nothing; one that says it is newer than
+	// it is finds out when the index has come.
+	a.order(first, 1)
+	a.order(first, 9)
+	b.Eventually("the order arrives", func() bool { return installs(b.group(), b.Keys())[0].Seq == 9 })
+	b.refuses(first, "announced as")
+	for _, d := range []*device{a, b} {
+		d.put(1, false)
+		d.Eventually("the newest still runs", d.counts(1, 0))
+		if !d.runs(third)() {
+			t.Error("an older bundle took its place")
+		}
+	}
+	if st := b.status(); st.State != "active" || st.Seq != 3 {
+		t.Errorf("status %+v", st)
+	}
+
+	// Nor does it help to remove the newest first.
+	a.must(a.host.Remove(t.Context(), "tasks"))
+	b.Eventually("it stops", func() bool { return b.app() == nil })
+	a.order(first, 1)
+	b.Eventually("the order arrives", func() bool { return len(installs(b.group(), b.Keys())) == 1 })
+	b.refuses(first, "lower")
+	file, _ = tasksBundle(t, 1)
+	if _, err := b.host.Install(t.Context(), file, true); err == nil || fault.HintOf(err) == "" {
+		t.Errorf("a lower seq by hand: %v", err)
+	}
+}
+
+// order tells the group to install a bundle, and says that it has that seq.
+func (d *device) order(b *bundle.Bundle, seq uint64) {
+	d.t.Helper()
+	a := catalog.AnnouncementOf(b)
+	op, err := d.group().Control().Keyring(d.Keys()).NewInstall(syncctl.App{
+		Publisher: a.App.Publisher, ID: string(a.App.ID), Seq: seq, Index: a.Hash, Collections: a.Collections,
+	})
+	d.must(err)
+	_, err = d.group().AddControl(d.t.Context(), []syncctl.Raw{{Bytes: op}})
+	d.must(err)
+}
+
+// refuses gives the device a bundle's index, as a peer that has it would.
+func (d *device) refuses(b *bundle.Bundle, why string) {
+	d.t.Helper()
+	index := b.Index.Encode()
+	sig := bundle.Sign(bundle.Hash(index), bundle.InsecureSigner().Key)
+	d.Eventually("the bundle is refused: "+why, func() bool {
+		// Before it was announced it is not asked for.
+		_ = d.host.catalog.AddIndex(b.Hash, index, sig)
+		st := d.status()
+		return strings.Contains(st.Reason, why)
+	})
+}
+
+// evil is a host whose node serves bundles as the test wants.
+type evil struct {
+	*node.Node
+	serve func(link.Handler) link.Handler
+}
+
+// Handle implements Node.
+func (e evil) Handle(proto string, min link.Access, h link.Handler) error {
+	return e.Node.Handle(proto, min, e.serve(h))
+}
+
+// What a device lies about is not taken, its reason shown, and what is true taken
+// afterwards.
+func TestLies(t *testing.T) {
+	other := func(b []byte) []byte { b = bytes.Clone(b); b[len(b)/2] ^= 1; return b }
+	for name, lie := range map[string]func(kind byte, data []byte) (code byte, size int, out []byte){
+		"chunk": func(kind byte, data []byte) (byte, int, []byte) {
+			if kind == askChunk {
+				data = other(data)
+			}
+			return 0, len(data), data
+		},
+		"index":     func(_ byte, data []byte) (byte, int, []byte) { return 0, len(data), other(data) },
+		"signature": func(_ byte, d []byte) (byte, int, []byte) { d = bytes.Clone(d); d[len(d)-1] ^= 1; return 0, len(d), d },
+		"junk":      func(byte, []byte) (byte, int, []byte) { return 0, 3, []byte{1, 2, 3} },
+		"endless":   func(byte, []byte) (byte, int, []byte) { return 0, maxAnswer + 1, nil },
+		"code":      func(byte, []byte) (byte, int, []byte) { return 250, 0, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var honest atomic.Bool
+			var d *device
+			file, packed := tasksBundle(t, 1)
+			serve := func(h link.Handler) link.Handler {
+				return func(ctx context.Context, s *link.Stream) {
+					if honest.Load() {
+						h(ctx, s)
+						return
+					}
+					for {
+						var q [requestSize]byte
+						if _, err := io.ReadFull(s, q[:]); err != nil {
+							return
+						}
+						data, err := d.host.answer(q[0], keys.Hash(q[1:33]), bundle.ChunkID(q[33:]))
+						if err != nil {
+							return
+						}
+						code, size, out := lie(q[0], data)
+						head := binary.BigEndian.AppendUint32([]byte{code}, uint32(size))
+						if _, err := s.Write(append(head, out...)); err != nil {
+							return
+						}
+					}
+				}
+			}
+			d = start(t, "", func(n *node.Node) Node { return evil{n, serve} })
+			b := start(t, "", nil)
+			d.NewUser()
+			d.Pair(b.Device)
+			_, err := d.host.Install(t.Context(), file, true)
+			d.must(err)
+			tried := func() string {
+				b.host.mu.Lock()
+				defer b.host.mu.Unlock()
+				return b.host.tried[packed.Hash]
+			}
+			b.Eventually("it is told of the lie", func() bool { return tried() != "" })
+			if st := b.status(); st.State == "waiting" || st.State == "active" {
+				t.Errorf("status %+v", st)
+			}
+			honest.Store(true)
+			b.host.nudge()
+			b.Eventually("the truth is taken", b.state("waiting"))
+		})
+	}
+}

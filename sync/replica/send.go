@@ -344,7 +344,7 @@ func (s *Session) receiveMarks(m *tipsMessage) error {
 			sp.has(mark)
 		}
 	}
-	s.g.NoteKnown(marks[0])
+	s.noteKnown(marks[0])
 	s.out = append(s.out, outFrame{TypeNeed, &needMessage{sp.id, vector.Append(nil, marks[:1]), common}})
 	return nil
 }

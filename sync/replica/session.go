@@ -63,9 +63,10 @@ type Session struct {
 	saidHi   bool       // our Hello is out
 	helloed  bool       // theirs is in
 	skew     time.Duration
-	inflight int // bytes of runs being stored
-	needs    int // how often the peer went back in a stream
-	learnt   int // tips in the peer's vectors
+	inflight int  // bytes of runs being stored
+	needs    int  // how often the peer went back in a stream
+	learnt   int  // tips in the peer's vectors
+	restored bool // the peer told us that we were restored from a copy
 	spaces   map[record.NamespaceID]*space
 	order    []*space // in order of first mention
 	turn     int      // the space whose runs go next
@@ -390,9 +391,17 @@ func (s *Session) receiveVector(m *tipsMessage) error {
 		return fault.New(fault.Quota, "sync with the peer", "", "it lists %d streams", s.learnt)
 	}
 	for _, t := range tips {
-		s.g.NoteKnown(t)
+		s.noteKnown(t)
 	}
 	return nil
+}
+
+// noteKnown heeds a peer that claims to have more of our own stream than we do,
+// once: a claim is no proof, and each makes our next write begin a new stream.
+func (s *Session) noteKnown(t group.Tip) {
+	if !s.restored {
+		s.restored = s.g.NoteKnown(t)
+	}
 }
 
 func (s *Session) receiveAck(m *tipsMessage) error {

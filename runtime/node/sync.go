@@ -124,11 +124,17 @@ func (n *Node) openSessions(ctx context.Context, id keys.DeviceID) {
 			wait = sessionRetryMin
 		}
 		n.log.Debug("session ended", "device", id.Short(), "error", err)
+		var died <-chan struct{}
+		if s != nil {
+			died = s.Context().Done()
+		}
 		select {
 		case <-time.After(wait/2 + rand.N(wait)):
+			wait = min(2*wait, sessionRetryMax)
+		case <-died: // the next connection is not to blame
+			wait = sessionRetryMin
 		case <-ctx.Done():
 		}
-		wait = min(2*wait, sessionRetryMax)
 	}
 }
 

@@ -233,6 +233,6 @@ func (d *Daemon) dbImport(ctx context.Context, q control.ImportRequest) (control
 		}
 		t.Writes = append(t.Writes, w)
 	}
-	r, err := p.group.Commit(ctx, &t)
+	r, err := p.group.CommitBulk(ctx, &t)
 	return control.PutAnswer{Changed: r.Ops}, err
 }

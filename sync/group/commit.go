@@ -384,6 +384,23 @@ func (g *Group) Commit(ctx context.Context, t *Transaction) (Receipt, error) {
 	return j.receipt, nil
 }
 
+// CommitBulk is Commit for one of very many transactions, as of an import: it
+// waits its turn behind what people write, and many share one database
+// transaction, so that a page of an index is written once for all of them.
+func (g *Group) CommitBulk(ctx context.Context, t *Transaction) (Receipt, error) {
+	j := bulkCommit{&commitJob{g: g, t: t}}
+	if _, err := g.writer.DoBulk(ctx, j); err != nil {
+		return Receipt{}, err
+	}
+	return j.receipt, nil
+}
+
+type bulkCommit struct{ *commitJob }
+
+func (j bulkCommit) Pieces() int                         { return 1 }
+func (j bulkCommit) ApplyPiece(tx store.Tx, _ int) error { return j.Apply(tx) }
+func (j bulkCommit) AfterPieces(int, error)              {}
+
 // SubmitCommit is Commit without waiting: done is called on the writer's
 // goroutine.
 func (g *Group) SubmitCommit(t *Transaction, done func(Receipt, error)) error {

@@ -40,6 +40,13 @@ func (d *Daemon) status() (control.Status, error) {
 	for _, sum := range g.Summaries() {
 		st.Spaces = append(st.Spaces, d.space(g, sum, sessions))
 	}
+	if ns, ok := g.Namespace(keys.UserID{}, node.HostApp); ok {
+		for k := range st.Spaces {
+			if st.Spaces[k].ID == ns.String() {
+				st.Spaces[k].App = node.HostApp
+			}
+		}
+	}
 	st.Apps, err = d.apps.List()
 	for i := range st.Apps {
 		for k := range st.Spaces {

@@ -12,10 +12,11 @@ import (
 	"github.com/peers-run/peers-runtime/sync/replica"
 )
 
-// The host's own data in the personal group: the reserved app "peers" of the zero
-// publisher.
+// HostApp is the reserved app, of the zero publisher, under which the host keeps
+// its own data in the personal group.
+const HostApp = "peers"
+
 const (
-	hostApp           = "peers"
 	collectionDevices = record.CollectionID(1 << 2) // record: H(device id); fields below
 	fieldDeviceID     = record.FieldID(1)           // bytes
 	fieldDeviceName   = record.FieldID(2)           // text
@@ -60,7 +61,7 @@ func (n *Node) Devices() []Device {
 }
 
 func (m *member) deviceName(id keys.DeviceID) string {
-	ns, ok := m.group.Namespace(keys.UserID{}, hostApp)
+	ns, ok := m.group.Namespace(keys.UserID{}, HostApp)
 	if !ok {
 		return ""
 	}
@@ -84,7 +85,7 @@ func (n *Node) NameDevice(ctx context.Context, id keys.DeviceID, name string) er
 	if _, ok := m.group.Control().Device(id); !ok {
 		return fault.New(fault.NotFound, op, `"peers-runtime device list" shows them`, "%s is not one of this user's devices", id.Short())
 	}
-	ns, ok := m.group.Namespace(keys.UserID{}, hostApp)
+	ns, ok := m.group.Namespace(keys.UserID{}, HostApp)
 	if !ok {
 		return fault.New(fault.Busy, op, "try again when another device was connected", "this device has no key of the group yet")
 	}

@@ -106,6 +106,9 @@ func (d *Daemon) Close() error {
 // OpenURL is the dashboard's address with a fresh one-time code.
 func (d *Daemon) OpenURL() string { return d.server.OpenURL() }
 
+// Apps are the device's apps.
+func (d *Daemon) Apps() *apphost.Host { return d.apps }
+
 // Node is the device that runs.
 func (d *Daemon) Node() *node.Node { return d.node }
 

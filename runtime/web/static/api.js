@@ -29,10 +29,10 @@ export async function call(name, request = {}, signal) {
     });
   } catch (err) {
     if (signal?.aborted) throw err;
-    throw new Problem({ error: "The runtime on this machine does not answer.", hint: "Start it with “peers-runtime up”.", code: "OFFLINE" });
+    throw new Problem({ error: "The runtime on this machine does not answer.", hint: "Start it with “peers-runtime up”.", code: "offline" });
   }
   if (res.headers.get("Content-Type") !== "application/json") {
-    throw new Problem({ error: "This page may not talk to the runtime any more.", hint: "Open it again with “peers-runtime open”.", code: "DENIED" });
+    throw new Problem({ error: "This page may not talk to the runtime any more.", hint: "Open it again with “peers-runtime open”.", code: "denied" });
   }
   const body = await res.json();
   if (!res.ok) throw new Problem(body);

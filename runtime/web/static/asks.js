@@ -25,12 +25,12 @@ const problem = (title, error, hint) => h("section.ask.bad", { "aria-label": tit
 export function pairing(p, name, refresh) {
   const who = p.inviting ? `Device ${short(p.peer)} wants to become one of yours` : `Joining through device ${short(p.peer)}`;
   if (!p.digits) return h("section.ask", { "aria-label": "Pairing" }, h("h2", {}, who), h("p.soft", {}, "Agreeing on a code…"));
-  const spoken = p.digits.split("").join(" ");
+  const spoken = p.digits.replace(/\D/g, "").split("").join(" ");
   const answer = (yes) => async () => { await call("pair.answer", { digits: p.digits, yes }); await refresh(); };
   return h("section.ask", { "aria-label": "Pairing" },
     h("h2", {}, who),
     h("p", {}, "Does the other device show the same six digits?"),
-    h("p.digits", { "aria-label": spoken }, p.digits.slice(0, 3) + "\u2009" + p.digits.slice(3)),
+    h("p.digits", { role: "img", "aria-label": spoken }, p.digits),
     p.confirmed ? h("p.soft", {}, "You confirmed. Waiting for the other side…")
       : h("div.row", {}, action(".main", "They are the same", answer(true), { "data-key": "pair-yes" }),
         action(".danger", "They differ", answer(false), { "data-key": "pair-no" })),

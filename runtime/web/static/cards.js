@@ -9,10 +9,10 @@ const head = (title, n, aside) => h("div.head", {}, h("h2", {}, title, n !== und
 
 const fileName = (home) => home.replace(/[\\/]$/, "") + (home.includes("\\") ? "\\" : "/") + "recovery-words.txt";
 
-/** A home without a user. @param {any} status */
-export function welcome(status) {
+/** A home without a user. @param {any} f */
+export function welcome({ status, refresh }) {
   const p = status.pairing;
-  if (p && !p.done) return [pairing(p, short, async () => {})];
+  if (p && !p.done) return [pairing(p, short, refresh)];
   const link = h("textarea", { id: "link", name: "link", required: true, autocomplete: "off", spellcheck: "false", placeholder: "peers:…" });
   const start = action(".main", "Start as a new user", () => call("init", { recovery_out: fileName(status.home) }), { "data-key": "new" });
   const join = h("form", { onsubmit: (e) => { e.preventDefault(); joinWith(link.value.trim()); } },

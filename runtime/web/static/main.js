@@ -52,8 +52,9 @@ function facts(status) {
 function draw(status) {
   if (!status.user) {
     where.textContent = `on this device, ${short(status.device)}`;
-    show("welcome", (section) => [section("div.welcome", {}, () => cards.welcome(status))]);
-    page.sections[0].show(status.pairing && !status.pairing.done ? status.pairing : "");
+    latest = facts(status);
+    show("welcome", (section) => [section("div.welcome", {}, () => cards.welcome(latest))]);
+    page.sections[0].show(status.pairing ?? null);
     return;
   }
   const self = status.devices.find((d) => d.self);
@@ -101,7 +102,7 @@ async function follow() {
       await refresh();
       if (content.dataset.away) { delete content.dataset.away; toast("Back in touch with the runtime."); }
     } catch (err) {
-      if (err instanceof Problem && err.code === "DENIED") return end("This page has come to its end.", "The runtime was started again. Open the dashboard anew: run “peers-runtime open”.");
+      if (err instanceof Problem && err.code === "denied") return end("This page has come to its end.", "The runtime was started again. Open the dashboard anew: run “peers-runtime open”.");
       if (!content.dataset.away) { content.dataset.away = "1"; complain(err); }
       await pause(1500);
     }

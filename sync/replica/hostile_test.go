@@ -196,8 +196,8 @@ func heap() int64 {
 // TestFloodsAreBounded sends tens of megabytes of what is allowed and means
 // nothing, to a victim that reads or to one whose answers nobody takes.
 func TestFloodsAreBounded(t *testing.T) {
-	const flood, bound = 48, 24 << 20 // messages of 1 MiB, bytes that may stay
-	hashes := make([]keys.Hash, 20_000)
+	const flood, bound = 28, 16 << 20 // messages of 1 MiB, bytes that may stay
+	hashes := make([]keys.Hash, 25_000)
 	for i := range hashes {
 		binary.BigEndian.PutUint64(hashes[i][:], uint64(i))
 	}

@@ -18,7 +18,7 @@ import (
 
 // The flags of TestSim. SIM_SEEDS and SIM_SEED stand for the first two.
 var (
-	seeds = flag.Int("seeds", 150, "how many seeds TestSim runs")
+	seeds = flag.Int("seeds", 30, "how many seeds TestSim runs")
 	seed  = flag.Uint64("seed", 0, "the one seed that TestSim runs, with its trace under -v")
 	from  = flag.Uint64("from", 1, "the first seed")
 	share = flag.String("share", "", "i/n: run every nth seed from the ith, in this process")

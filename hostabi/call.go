@@ -2,6 +2,7 @@ package hostabi
 
 import (
 	"context"
+	"errors"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -168,11 +169,20 @@ const keepScratch = 64 << 10
 // fail remembers err for err_detail and gives its result.
 func (g *Guest) fail(err error) int64 {
 	g.lastErr = err
+	g.app.report(err)
 	return Result(err)
 }
 
 // Result is the number that stands for err: a negated code, or 0 for nil.
 func Result(err error) int64 { return -int64(fault.CodeOf(err)) }
+
+// report writes the host's own trouble into the app's log, where a person finds
+// it; the app learns only that there was some.
+func (a *App) report(err error) {
+	if fault.CodeOf(err) == fault.Internal && !errors.Is(err, context.Canceled) {
+		_ = a.log.line(3, "host: "+err.Error()) // it is dropped if the app floods its log
+	}
+}
 
 // maxDetail bounds the text of an error that goes to an app.
 const maxDetail = 1 << 10

@@ -127,7 +127,21 @@ func withFresh(touched []Touched, watches []watch) []Touched {
 			out = append(out, touched[i])
 		}
 	}
-	return out
+	return bounded(out)
+}
+
+// bounded keeps the ids of as many collections as one CHANGE may hold, and lets
+// the others be read again.
+func bounded(touched []Touched) []Touched {
+	left := LimitChangeIDs
+	for i := range touched {
+		t := &touched[i]
+		if left -= len(t.Records); left < 0 {
+			left += len(t.Records)
+			t.Records, t.Reset = nil, true
+		}
+	}
+	return touched
 }
 
 func (g *Guest) dueTimer() (Event, bool) {
@@ -265,6 +279,9 @@ func (g *Guest) commit(ctx context.Context) error {
 		return fault.Wrap(err, fmt.Sprintf("commit the app's event %d", g.event.Kind), "")
 	}
 	g.state, g.known = next, true
+	if g.asked {
+		g.app.nudge() // a fresh watch, a timer due at once
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,7 +128,46 @@ func TestChange(t *testing.T) {
 	if err := m.Other(ctx, many...); err != nil {
 		t.Fatal(err)
 	}
-	m.wantChange(change(touchedAll(notes)))
+	m.run(m.wantChange(change(touchedAll(notes))), 0, func() {
+		m.ok(hostabi.FnDBUnwatch, mine)
+		m.ok(hostabi.FnDBWatch, mine)
+	})
+	m.run(m.wantChange(change(touchedAll(mine))), 0, nil)
+
+	// Over all collections together, too.
+	some := many[:hostabi.LimitChangeIDs/2+1]
+	for i := range some {
+		some[i].Cells = []record.Cell{{Field: 3, Value: value(-i)}}
+	}
+	if err := m.Other(ctx, some...); err != nil {
+		t.Fatal(err)
+	}
+	for i := range some {
+		some[i].Collection = mine
+	}
+	if err := m.Other(ctx, some...); err != nil {
+		t.Fatal(err)
+	}
+	e = m.next()
+	if got, want := hex.EncodeToString(e.Payload), "a10182a20104029901f4"; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, touchedAll(mine)) {
+		t.Errorf("change %.40s…%s", got, got[len(got)-20:])
+	}
+}
+
+// A watch made in a call is told without anything else happening.
+func TestWatchWakes(t *testing.T) {
+	m := newMachine(t)
+	m.run(m.g.Init(false), 0, nil)
+	select {
+	case <-m.App.Wake():
+	default:
+	}
+	m.event(hostabi.EventCall, 0, func() { m.ok(hostabi.FnDBWatch, notes) })
+	select {
+	case <-m.App.Wake():
+	default:
+		t.Error("nobody was woken")
+	}
 }
 
 func TestWatchLimits(t *testing.T) {

@@ -140,6 +140,7 @@ func (p *page) request(ctx context.Context, id uint64, number uint16, args int, 
 		}
 	}
 	if err != nil {
+		p.app.report(err)
 		b := cborx.AppendArray(nil, 4)
 		b = cborx.AppendInt(cborx.AppendUint(cborx.AppendUint(b, msgResponse), id), Result(err))
 		return cborx.AppendText(b, detail(err))
@@ -327,7 +328,7 @@ func (p *page) changes(ctx context.Context) ([]byte, error) {
 	if len(ch.Touched) == 0 {
 		return nil, nil
 	}
-	return encodeEvent(EventChange, 0, encodeChange(ch.Touched)), nil
+	return encodeEvent(EventChange, 0, encodeChange(bounded(ch.Touched))), nil
 }
 
 // watch notes the position before it answers: whatever the page reads after the

@@ -77,6 +77,8 @@ func request(id uint64, fn uint16, args ...any) []byte {
 		switch a := a.(type) {
 		case int:
 			b = cborx.AppendInt(b, int64(a))
+		case int64:
+			b = cborx.AppendInt(b, a)
 		case record.CollectionID:
 			b = cborx.AppendInt(b, int64(a))
 		case string:
@@ -245,6 +247,9 @@ func TestPageFunctions(t *testing.T) {
 	p.fails(fault.ReadOnly, "a reader", hostabi.FnKVPut, "k", "w")
 	w.Store.Refuse(errors.New("secret path"))
 	p.fails(fault.Internal, "internal", hostabi.FnKVPut, "k", "w")
+	if got := w.App.Logs(); len(got) != 1 || got[0] != "host: secret path" { // for a person, not for the app
+		t.Errorf("log %q", got)
+	}
 }
 
 // What a page must not call and what is no call at all.
@@ -261,7 +266,7 @@ func TestPageRefusals(t *testing.T) {
 	p.fails(fault.Invalid, "arguments are wrong", hostabi.FnKVGet, 5)
 	p.fails(fault.Invalid, "arguments are wrong", hostabi.FnDBGet, "x", id(1))
 	p.fails(fault.Invalid, "arguments are wrong", hostabi.FnDBGet, 4, "short")
-	p.fails(fault.Invalid, "arguments are wrong", hostabi.FnDBGet, 1<<32+4, id(1))
+	p.fails(fault.Invalid, "arguments are wrong", hostabi.FnDBGet, int64(1<<32+4), id(1))
 }
 
 func TestPageProtocol(t *testing.T) {

@@ -70,7 +70,7 @@ export const capabilities = Object.freeze({
 });
 
 export const limits = Object.freeze({
-  change_ids: 1000, // record ids in one CHANGE; a collection with more comes as reset
+  change_ids: 1000, // record ids in one CHANGE; collections beyond come without, to be read again
   kv_key: 256, // bytes of a kv key
   kv_list: 1000, // pairs in one answer of kv.list
   kv_value: 65536, // bytes of a kv value
@@ -80,7 +80,7 @@ export const limits = Object.freeze({
   page_queue_bytes: 4194304, // bytes of events that wait for a page; more and they are replaced by one RESET
   page_requests: 32, // requests of one page that the host works on at a time; it reads no further meanwhile
   page_window: 64, // events sent to a page and not yet acknowledged
-  payload: 1048576, // bytes of an event's payload, a reply, a query, a batch or a page's message body
+  payload: 1048576, // bytes of a call, a reply, a push, a batch, or the rows of a query's page
   pushes: 64, // ui.push calls in one event
   random: 65536, // random bytes in one call
   timer_max_delay: 34560000000, // milliseconds of the longest delay (400 days)

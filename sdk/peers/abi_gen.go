@@ -64,7 +64,7 @@ const (
 
 // Limits.
 const (
-	LimitChangeIDs            = 1000        // record ids in one CHANGE; a collection with more comes as reset
+	LimitChangeIDs            = 1000        // record ids in one CHANGE; collections beyond come without, to be read again
 	LimitKVKey                = 256         // bytes of a kv key
 	LimitKVList               = 1000        // pairs in one answer of kv.list
 	LimitKVValue              = 65536       // bytes of a kv value
@@ -74,7 +74,7 @@ const (
 	LimitPageQueueBytes       = 4194304     // bytes of events that wait for a page; more and they are replaced by one RESET
 	LimitPageRequests         = 32          // requests of one page that the host works on at a time; it reads no further meanwhile
 	LimitPageWindow           = 64          // events sent to a page and not yet acknowledged
-	LimitPayload              = 1048576     // bytes of an event's payload, a reply, a query, a batch or a page's message body
+	LimitPayload              = 1048576     // bytes of a call, a reply, a push, a batch, or the rows of a query's page
 	LimitPushes               = 64          // ui.push calls in one event
 	LimitRandom               = 65536       // random bytes in one call
 	LimitTimerMaxDelay  int64 = 34560000000 // milliseconds of the longest delay (400 days)

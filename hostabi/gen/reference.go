@@ -60,13 +60,17 @@ func docFunctions(s *spec, w *writer) {
 			for _, p := range f.Params {
 				ps = append(ps, p.Name+" "+p.Type)
 			}
-			w.line("**`%s(%s) → %s`** (%d, %s; `%s`)", f.Name, strings.Join(ps, ", "), f.Result, f.Number,
-				strings.Join(f.From, " and "), f.signature())
-			w.line(": %s\n  Result: %s.", sentence(f.Doc), f.OK)
-			if len(f.Errors) > 0 {
-				w.line("  Errors: %s.", strings.Join(f.Errors, ", "))
+			when := ""
+			if f.Any {
+				when = ", *any* time"
 			}
-			w.line("")
+			w.line("**`%s(%s) → %s`** (number %d, %s%s, `%s`)<br>", f.Name, strings.Join(ps, ", "), f.Result, f.Number,
+				strings.Join(f.From, " and "), when, f.signature())
+			text := sentence(f.Doc) + " Result: " + f.OK + "."
+			if len(f.Errors) > 0 {
+				text += " Errors: " + strings.Join(f.Errors, ", ") + "."
+			}
+			w.line("%s\n", text)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -50,13 +51,16 @@ func Main(args []string, in io.Reader, out, complain io.Writer) int {
 		return 0
 	}
 	fmt.Fprintf(complain, "peers-runtime: %v\n", err)
-	if hint := fault.HintOf(err); hint != "" {
+	status, hint := 1, fault.HintOf(err)
+	if errors.As(err, new(usageError)) {
+		if status = 2; hint == "" {
+			hint = `"peers-runtime --help" lists the commands, and each takes --help`
+		}
+	}
+	if hint != "" {
 		fmt.Fprintf(complain, "hint: %s\n", hint)
 	}
-	if errors.As(err, new(usageError)) {
-		return 2
-	}
-	return 1
+	return status
 }
 
 // A usageError is a wrong use of the command line.
@@ -91,6 +95,9 @@ func newRoot(e *env) *cobra.Command {
 		newConfig(e), newDoctor(e), newReset(e), newVersion(e),
 	)
 	for _, c := range allCommands(root) {
+		if c.HasSubCommands() && !c.Runnable() {
+			c.Args, c.RunE = cobra.ArbitraryArgs, unknown
+		}
 		c.Args = wrapArgs(c.Args)
 		c.DisableFlagsInUseLine = true
 	}
@@ -104,6 +111,20 @@ func allCommands(c *cobra.Command) []*cobra.Command {
 		out = append(out, allCommands(sub)...)
 	}
 	return out
+}
+
+// unknown is run by a command that has only commands below it, with what is none
+// of them.
+func unknown(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return c.Help()
+	}
+	c.SuggestionsMinimumDistance = 2
+	text := fmt.Sprintf("%s has no command %s", c.CommandPath(), fault.Quote(args[0]))
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		text += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usage("%s", text)
 }
 
 func wrapArgs(check cobra.PositionalArgs) cobra.PositionalArgs {

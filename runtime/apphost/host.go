@@ -10,6 +10,7 @@
 package apphost
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -58,6 +59,7 @@ type Node interface {
 type Config struct {
 	Home     string
 	Node     Node
+	Code     string       // folder of compiled code, which homes may share; empty: in the home
 	Compiler []string     // command that runs sandbox.CompileMain; empty: in this process
 	Logger   *slog.Logger // nil: discard
 	Now      func() time.Time
@@ -118,7 +120,7 @@ func Open(cfg Config) (*Host, error) {
 	}
 	if err == nil {
 		h.engine, err = sandbox.NewEngine(context.Background(), sandbox.EngineConfig{
-			CacheDir: filepath.Join(cfg.Home, dirCode), Compiler: cfg.Compiler, Log: h.log,
+			CacheDir: cmp.Or(cfg.Code, filepath.Join(cfg.Home, dirCode)), Compiler: cfg.Compiler, Log: h.log,
 		})
 	}
 	if err == nil {

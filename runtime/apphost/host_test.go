@@ -3,7 +3,9 @@ package apphost
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/apps/bundle"
 	"github.com/peers-run/peers-runtime/apps/catalog"
+	"github.com/peers-run/peers-runtime/apps/sandbox"
 	"github.com/peers-run/peers-runtime/hostabi"
 	"github.com/peers-run/peers-runtime/hostabi/hostabitest"
 	"github.com/peers-run/peers-runtime/internal/cborx"
@@ -38,6 +41,55 @@ const tasksDir = "../../examples/tasks"
 // tasksWasm is the guest of examples/tasks, built once a run. The go command
 // caches what it is made of.
 var tasksWasm = sync.OnceValues(func() ([]byte, error) { return devkit.Build(context.Background(), tasksDir) })
+
+// codeDir is where all devices of the tests find compiled code, made once for all
+// runs: compiling takes a second, and many under the race detector, which would
+// be taken for an app that does not start.
+var codeDir = sync.OnceValues(func() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir = filepath.Join(dir, "peers-runtime-test", "compiled")
+	wasm, err := tasksWasm()
+	if err != nil {
+		return "", err
+	}
+	manifest, err := os.ReadFile(filepath.Join(tasksDir, bundle.ManifestPath))
+	if err != nil {
+		return "", err
+	}
+	m, err := bundle.ParseManifest(manifest)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	engine, err := sandbox.NewEngine(ctx, sandbox.EngineConfig{CacheDir: dir, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = engine.Close(context.Background()) }()
+	actor, err := sandbox.NewActor(sandbox.Config{
+		Engine: engine, App: hostabitest.NewWorld(&m.Schema, hostabitest.NewRunningClock()).App, Name: "tasks",
+		Module: sandbox.Module{Hash: sha256.Sum256(wasm), Read: func(context.Context) ([]byte, error) { return wasm, nil }},
+		Memory: m.Wasm.Memory << 20, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return "", err
+	}
+	running, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- actor.Run(running) }()
+	for {
+		_, err = actor.Call(ctx, 1, []byte("counts"))
+		if code := fault.CodeOf(err); code != fault.Timeout && code != fault.Busy || ctx.Err() != nil {
+			break
+		}
+	}
+	stop()
+	return dir, errors.Join(err, <-done)
+})
 
 // tasksBundle writes a bundle of examples/tasks with that seq to a file.
 func tasksBundle(t testing.TB, seq int) (file string, b *bundle.Bundle) {
@@ -83,8 +135,12 @@ func start(t *testing.T, dir string, wrap func(*node.Node) Node) *device {
 	if wrap != nil {
 		n = wrap(d.Node)
 	}
+	code, err := codeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	h, err := Open(Config{Home: d.Dir, Node: n, Logger: log})
+	h, err := Open(Config{Home: d.Dir, Node: n, Code: code, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,68 +430,93 @@ func (e evil) Handle(proto string, min link.Access, h link.Handler) error {
 	return e.Node.Handle(proto, min, e.serve(h))
 }
 
-// What a device lies about is not taken, its reason shown, and what is true taken
+// A lie is what a device answers instead of the truth.
+type lie struct {
+	name string
+	tell func(kind byte, data []byte) (code byte, size int, out []byte)
+}
+
+func lies() []lie {
+	flip := func(b []byte, at int) (byte, int, []byte) {
+		b = bytes.Clone(b)
+		b[at] ^= 1
+		return 0, len(b), b
+	}
+	return []lie{
+		{"chunk", func(kind byte, data []byte) (byte, int, []byte) {
+			if kind == askIndex {
+				return 0, len(data), data
+			}
+			return flip(data, len(data)/2)
+		}},
+		{"index", func(_ byte, data []byte) (byte, int, []byte) { return flip(data, len(data)/2) }},
+		{"signature", func(_ byte, data []byte) (byte, int, []byte) { return flip(data, len(data)-1) }},
+		{"junk", func(byte, []byte) (byte, int, []byte) { return 0, 3, []byte{1, 2, 3} }},
+		{"endless", func(byte, []byte) (byte, int, []byte) { return 0, maxAnswer + 1, nil }},
+		{"code", func(byte, []byte) (byte, int, []byte) { return 250, 0, nil }},
+	}
+}
+
+// What a device lies about is not taken, its reason noted, and what is true taken
 // afterwards.
 func TestLies(t *testing.T) {
-	other := func(b []byte) []byte { b = bytes.Clone(b); b[len(b)/2] ^= 1; return b }
-	for name, lie := range map[string]func(kind byte, data []byte) (code byte, size int, out []byte){
-		"chunk": func(kind byte, data []byte) (byte, int, []byte) {
-			if kind == askChunk {
-				data = other(data)
-			}
-			return 0, len(data), data
-		},
-		"index":     func(_ byte, data []byte) (byte, int, []byte) { return 0, len(data), other(data) },
-		"signature": func(_ byte, d []byte) (byte, int, []byte) { d = bytes.Clone(d); d[len(d)-1] ^= 1; return 0, len(d), d },
-		"junk":      func(byte, []byte) (byte, int, []byte) { return 0, 3, []byte{1, 2, 3} },
-		"endless":   func(byte, []byte) (byte, int, []byte) { return 0, maxAnswer + 1, nil },
-		"code":      func(byte, []byte) (byte, int, []byte) { return 250, 0, nil },
-	} {
-		t.Run(name, func(t *testing.T) {
-			var honest atomic.Bool
-			var d *device
-			file, packed := tasksBundle(t, 1)
-			serve := func(h link.Handler) link.Handler {
-				return func(ctx context.Context, s *link.Stream) {
-					if honest.Load() {
-						h(ctx, s)
-						return
-					}
-					for {
-						var q [requestSize]byte
-						if _, err := io.ReadFull(s, q[:]); err != nil {
-							return
-						}
-						data, err := d.host.answer(q[0], keys.Hash(q[1:33]), bundle.ChunkID(q[33:]))
-						if err != nil {
-							return
-						}
-						code, size, out := lie(q[0], data)
-						head := binary.BigEndian.AppendUint32([]byte{code}, uint32(size))
-						if _, err := s.Write(append(head, out...)); err != nil {
-							return
-						}
-					}
+	var now atomic.Pointer[lie] // nil: the truth
+	var a *device
+	a = start(t, "", func(n *node.Node) Node {
+		return evil{n, func(h link.Handler) link.Handler {
+			return func(ctx context.Context, s *link.Stream) {
+				if l := now.Load(); l != nil {
+					a.tell(s, l)
+					return
 				}
+				h(ctx, s)
 			}
-			d = start(t, "", func(n *node.Node) Node { return evil{n, serve} })
-			b := start(t, "", nil)
-			d.NewUser()
-			d.Pair(b.Device)
-			_, err := d.host.Install(t.Context(), file, true)
-			d.must(err)
-			tried := func() string {
+		}}
+	})
+	b := start(t, "", nil)
+	a.NewUser()
+	a.Pair(b.Device)
+	for i, l := range lies() {
+		t.Run(l.name, func(t *testing.T) {
+			file, packed := tasksBundle(t, i+1)
+			now.Store(&l)
+			app, err := a.host.Install(t.Context(), file, false)
+			a.must(err)
+			tried := func() bool {
 				b.host.mu.Lock()
 				defer b.host.mu.Unlock()
-				return b.host.tried[packed.Hash]
+				return b.host.tried[packed.Hash] != ""
 			}
-			b.Eventually("it is told of the lie", func() bool { return tried() != "" })
-			if st := b.status(); st.State == "waiting" || st.State == "active" {
-				t.Errorf("status %+v", st)
+			waits := func() bool {
+				e, err := b.host.catalog.Entry(app)
+				return err == nil && e.Waiting() != nil && e.Waiting().Hash == packed.Hash
 			}
-			honest.Store(true)
+			b.Eventually("it finds out", tried)
+			if waits() || b.app() != nil {
+				t.Errorf("it took the lie: %+v", b.status())
+			}
+			now.Store(nil)
 			b.host.nudge()
-			b.Eventually("the truth is taken", b.state("waiting"))
+			b.Eventually("it takes the truth", waits)
 		})
+	}
+}
+
+// tell serves a bundle as the lie has it.
+func (d *device) tell(s *link.Stream, l *lie) {
+	for {
+		var q [requestSize]byte
+		if _, err := io.ReadFull(s, q[:]); err != nil {
+			return
+		}
+		data, err := d.host.answer(q[0], keys.Hash(q[1:33]), bundle.ChunkID(q[33:]))
+		if err != nil {
+			return
+		}
+		code, size, out := l.tell(q[0], data)
+		head := binary.BigEndian.AppendUint32([]byte{code}, uint32(size))
+		if _, err := s.Write(append(head, out...)); err != nil {
+			return
+		}
 	}
 }

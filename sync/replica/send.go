@@ -294,10 +294,12 @@ func (s *Session) place(sp *space, t group.Tip, vector []group.Tip) (at uint64, 
 func (sp *space) knowledge(stream record.Stream, vector []group.Tip) uint64 {
 	sum := uint64(1)
 	add := func(h keys.Hash, salt uint64) { sum = sum*0x100000001b3 ^ binary.BigEndian.Uint64(h[:]) + salt }
-	for _, t := range vector {
-		if t.Stream == stream {
-			add(t.Head, 0)
+	first, _ := slices.BinarySearchFunc(vector, stream, func(t group.Tip, s record.Stream) int { return t.Stream.Compare(s) })
+	for _, t := range vector[first:] {
+		if t.Stream != stream {
+			break
 		}
+		add(t.Head, 0)
 	}
 	for _, o := range sp.theirs[stream] {
 		if add(o.Head, 1); sp.parted[o.Head] {

@@ -90,9 +90,9 @@ func (w *world) step() {
 		w.meet(n)
 	case r < 860:
 		w.rogueStep(n)
-	case r < 885:
+	case r < 880:
 		w.controlStep(n)
-	case r < 905:
+	case r < 900:
 		n.skew()
 	default:
 		w.fault(n, r)
@@ -172,15 +172,15 @@ func (w *world) fault(n *node, r int) {
 			w.say("%s and %s part", c.ends[0].n.name, c.ends[1].n.name)
 			c.cut()
 		}
-	case r < 945:
+	case r < 938:
 		w.say("%s crashes", n.name)
 		w.counts["crash"]++
 		n.crash()
-	case r < 955 && knobs != nil && !n.dying:
+	case r < 948 && knobs != nil && !n.dying:
 		n.dying, n.landing = true, w.chance(50)
 		w.say("%s is to die, landed %t", n.name, n.landing)
 		knobs.DieAtCommit(n.landing)
-	case r < 970 && knobs != nil:
+	case r < 962 && knobs != nil:
 		w.counts["fail"]++
 		w.say("%s's disk fails", n.name)
 		if w.chance(50) {

@@ -115,8 +115,13 @@ func TestChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.idle()
+}
 
-	// More than fits comes as the collection alone.
+// Of more ids than fit, collections come alone: one by itself, and the last of
+// several together.
+func TestChangeBounds(t *testing.T) {
+	ctx := context.Background()
+	m := newMachine(t)
 	m.event(hostabi.EventCall, 0, func() { m.ok(hostabi.FnDBWatch, notes) })
 	m.run(m.next(), 0, nil)
 	var many []hostabi.Write
@@ -148,7 +153,7 @@ func TestChange(t *testing.T) {
 	if err := m.Other(ctx, some...); err != nil {
 		t.Fatal(err)
 	}
-	e = m.next()
+	e := m.next()
 	if got, want := hex.EncodeToString(e.Payload), "a10182a20104029901f4"; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, touchedAll(mine)) {
 		t.Errorf("change %.40s…%s", got, got[len(got)-20:])
 	}

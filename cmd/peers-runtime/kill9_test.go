@@ -70,7 +70,8 @@ var notes = control.Target{App: "notes", Collection: "notes"}
 
 // TestKill9 kills the runtime a hundred times, at random moments of its start, of
 // local writes, imports and installs, and of sync from a second device. After
-// each, what was acknowledged is in the file and the state is what its log says.
+// each, what was acknowledged is in the file, whose structure is sound; after every
+// fifth and at the end the state is what its log says.
 func TestKill9(t *testing.T) {
 	o := newOrdeal(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -80,7 +81,7 @@ func TestKill9(t *testing.T) {
 	wg.Go(func() { o.sync(ctx) })
 	for n := range kills {
 		o.live(n)
-		if err := o.examine(); err != nil {
+		if err := o.examine(n%5 == 0); err != nil {
 			t.Fatalf("after kill %d: %v", n+1, err)
 		}
 	}
@@ -105,7 +106,7 @@ func TestKill9(t *testing.T) {
 	})
 	o.apps(p.client(t.Context()))
 	p.stop()
-	if err := o.examine(); err != nil {
+	if err := o.examine(true); err != nil {
 		t.Error(err)
 	}
 }
@@ -292,7 +293,7 @@ func (o *ordeal) sync(ctx context.Context) {
 			o.t.Error(err)
 			return
 		}
-		pause(ctx, 15*time.Millisecond)
+		pause(ctx, 40*time.Millisecond)
 		// What was stored before the session was asked is what it speaks of.
 		own := uint64(0)
 		for _, tip := range g.Vector(o.ns) {
@@ -316,8 +317,9 @@ func (o *ordeal) sync(ctx context.Context) {
 }
 
 // examine opens the file that a killed runtime left and looks for all that was
-// acknowledged; then it makes the state anew from the log, in memory.
-func (o *ordeal) examine() error {
+// acknowledged; then, if it is asked to, it makes the state anew from the log, in
+// memory: a state that went wrong stays wrong, so every fifth time is enough.
+func (o *ordeal) examine(rebuild bool) error {
 	db, err := o.load()
 	if err != nil {
 		return err
@@ -329,7 +331,7 @@ func (o *ordeal) examine() error {
 	ctx, cancel := context.WithCancel(o.t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- g.Run(ctx) }()
-	err = errors.Join(g.Tick(), o.examineGroup(ctx, g))
+	err = errors.Join(g.Tick(), o.examineGroup(ctx, g, rebuild))
 	cancel()
 	return errors.Join(err, <-ran)
 }
@@ -360,7 +362,7 @@ func (o *ordeal) load() (store.DB, error) {
 	return m, errors.Join(err, db.Close())
 }
 
-func (o *ordeal) examineGroup(ctx context.Context, g *group.Group) error {
+func (o *ordeal) examineGroup(ctx context.Context, g *group.Group, rebuild bool) error {
 	s, err := settled(g, o.ns)
 	if err != nil {
 		return err
@@ -381,6 +383,9 @@ func (o *ordeal) examineGroup(ctx context.Context, g *group.Group) error {
 	}
 	if arrived < seq {
 		return fmt.Errorf("batches to %d of the other device were acknowledged, %d are there", seq, arrived)
+	}
+	if !rebuild {
+		return nil
 	}
 	if err := g.Rebuild(ctx, o.ns); err != nil {
 		return err

@@ -165,6 +165,18 @@ func TestCounts(t *testing.T) {
 	}
 }
 
+// The host may say only that something changed: what has gone meanwhile is
+// counted no more.
+func TestCountsAnew(t *testing.T) {
+	d := started(t)
+	d.put(1, Task{List: id(9)})
+	d.put(2, Task{List: id(9)})
+	d.must(d.Other(tasks.Unwatch))
+	d.remove(1)
+	d.must(d.Other(tasks.Watch))
+	d.wantCounts("9:1:0")
+}
+
 // Whatever happens in whatever order, the counts are those of what is there.
 func TestCountsAnyOrder(t *testing.T) {
 	for seed := range uint64(20) {

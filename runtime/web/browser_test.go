@@ -180,7 +180,9 @@ func (b *tab) within() (context.Context, context.CancelFunc) {
 
 func (b *tab) failed(err error) {
 	b.t.Helper()
-	text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`document.body.innerText`)) // for the message only
+	ctx, cancel := context.WithTimeout(b.ctx, 3*time.Second)
+	defer cancel()
+	text, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`document.body.innerText`)) // for the message only
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.t.Fatalf("%v; the page shows:\n%s\nthe console: %q", err, text, b.problems)
@@ -255,22 +257,33 @@ func (b *tab) shows(texts ...string) {
 	}
 }
 
-// frame evaluates in the app's frame, which the shell itself cannot reach.
-func (b *tab) frame() *tab {
+// frame gives the app's frame, which the shell itself cannot reach, once ready is
+// true in it. A frame that is attached to while it loads may lose what it is
+// asked: it is attached to anew.
+func (b *tab) frame(ready string) *tab {
 	b.t.Helper()
 	var inner *tab
-	eventually(b.t, "the frame is a target", func() bool {
+	eventually(b.t, ready+" in the app's frame", func() bool {
 		targets, err := chromedp.Targets(b.ctx)
 		if err != nil {
 			b.t.Fatal(err)
 		}
 		for _, target := range targets {
-			if target.Type == "iframe" && strings.Contains(target.URL, "/f/") {
-				ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithTargetID(target.TargetID))
-				b.t.Cleanup(cancel)
-				inner = &tab{t: b.t, ctx: ctx}
-				return true
+			if target.Type != "iframe" || !strings.Contains(target.URL, "/f/") {
+				continue
 			}
+			ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithTargetID(target.TargetID), chromedp.WithDetachOnCancel())
+			if chromedp.Do(ctx) == nil { // attaches
+				short, done := context.WithTimeout(ctx, 2*time.Second)
+				yes, err := chromedp.Run(short, chromedp.Evaluate[bool](`!!(`+ready+`)`))
+				done()
+				if err == nil && yes {
+					b.t.Cleanup(cancel)
+					inner = &tab{t: b.t, ctx: ctx}
+					return true
+				}
+			}
+			cancel()
 		}
 		return false
 	})

@@ -45,7 +45,7 @@ async function find() {
 }
 
 function draw(page, text, ms) {
-  rows = page.rows;
+  rows = text ? nearest(page.rows, text) : page.rows;
   map.show(text ? rows.map((r) => r.fields).filter((f) => typeof f.lat === "number") : []);
   const focus = list.contains(document.activeElement) ? document.activeElement.dataset.id : undefined;
   list.replaceChildren(...rows.map(item));
@@ -54,6 +54,15 @@ function draw(page, text, ms) {
   summary.textContent = !rows.length ? (text ? `No city matches “${text}”.` : "No cities yet. Import them: see the README.")
     : text ? `${many} found in ${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms` : "Type to search.";
   list.dataset.text = text;
+}
+
+const fold = (s) => (s ?? "").normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+
+/** What is called exactly so comes first, then what begins so; else the order of the index. */
+function nearest(found, text) {
+  const wanted = fold(text);
+  const rank = (row) => { const name = fold(row.fields.name); return name === wanted ? 0 : name.startsWith(wanted) ? 1 : 2; };
+  return found.map((row) => [rank(row), row]).sort((a, b) => a[0] - b[0]).map(([, row]) => row);
 }
 
 function item(row) {
@@ -78,7 +87,10 @@ function edit(row) {
   dialog.showModal();
 }
 
-form.addEventListener("submit", async () => {
+// A sandboxed page submits no forms: saving is a click, or Enter in a field.
+$("save").onclick = async () => {
+  if (!form.reportValidity()) return;
+  dialog.close();
   const text = (name) => form.elements[name].value.trim();
   try {
     await cities.put(dialog.dataset.id, { name: text("name"), lat: Number(text("lat")), lng: Number(text("lng")), country: text("country").toUpperCase(), admin1: text("admin1") });
@@ -87,10 +99,17 @@ form.addEventListener("submit", async () => {
   } catch (err) {
     summary.textContent = `Not saved: ${err.message}`;
   }
+};
+form.addEventListener("keydown", (e) => {
+  if (e.key === "Enter" && e.target instanceof HTMLInputElement) {
+    e.preventDefault();
+    $("save").click();
+  }
 });
 $("cancel").onclick = () => dialog.close();
 
-search.addEventListener("input", find);
+let typed = 0;
+search.addEventListener("input", () => { typed = performance.now(); find(); });
 peers.onState(() => { summary.textContent = "The connection has ended. Open Atlas again."; });
 
 // Changes by others: read again what is listed, at most four times a second; the
@@ -118,7 +137,7 @@ async function world() {
       cursor = page.next;
       got += page.rows.length;
       await new Promise(requestAnimationFrame);
-      while (busy) await new Promise(requestAnimationFrame);
+      while (busy || performance.now() - typed < 400) await new Promise(requestAnimationFrame);
     } while (cursor && got < sample);
   } catch { /* the connection has ended: the state says so */ }
   drawing = false;

@@ -212,17 +212,34 @@ const collTasks = record.CollectionID(2 << 2)
 
 func rid(n byte) record.ID { return record.ID{15: n} }
 
-// put writes a task of list 9 as the command line does.
+// put writes a task of list 9 as the command line does. It is due later than the
+// longest timer.
 func (d *device) put(n byte, done bool) {
+	d.t.Helper()
+	d.putDue(n, done, time.Now().Add(1000*24*time.Hour))
+}
+
+func (d *device) putDue(n byte, done bool, due time.Time) {
 	d.t.Helper()
 	ns, err := d.host.Namespace("tasks")
 	d.must(err)
 	_, err = d.group().Commit(d.t.Context(), &group.Transaction{Namespace: ns, Origin: "cli", Writes: []group.Write{{
 		Kind: group.Put, Collection: collTasks, Record: rid(n), Cells: []record.Cell{
 			{Field: 1, Value: record.Ref(rid(9))}, {Field: 2, Value: record.Text(fmt.Sprint("task ", n))}, {Field: 3, Value: record.Bool(done)},
+			{Field: 4, Value: record.Time(due)},
 		},
 	}}})
 	d.must(err)
+}
+
+// reminded is the due time that somebody was reminded of, nil if nobody was.
+func (d *device) reminded(n byte) record.Value {
+	d.t.Helper()
+	ns, err := d.host.Namespace("tasks")
+	d.must(err)
+	st, _, err := d.group().Get(ns, collTasks, rid(n))
+	d.must(err)
+	return st.Field(6)
 }
 
 // counts says whether the guest has counted so many of list 9.
@@ -288,6 +305,12 @@ func TestInstallAndSync(t *testing.T) {
 	b.put(1, true)
 	b.Eventually("the second counts its own", b.counts(1, 2))
 	a.Eventually("the first counts the second's", a.counts(1, 2))
+
+	due := time.Now().Add(100 * time.Millisecond)
+	a.putDue(2, false, due)
+	for _, d := range []*device{a, b} {
+		d.Eventually("somebody has reminded", func() bool { return d.reminded(2).Compare(record.Time(due)) == 0 })
+	}
 
 	b.Stop()
 	a.put(4, false)

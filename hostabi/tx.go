@@ -154,9 +154,15 @@ func (t *tx) key(ctx context.Context, key []byte) ([]byte, error) {
 	return t.app.cfg.Store.Key(ctx, key)
 }
 
+// listChunk is how many keys are taken from the Store at a time: values are up to
+// 64 KiB, and no answer holds more than a payload of them.
+const listChunk = 64
+
 // list reads up to limit keys with a prefix beyond after, as the transaction
-// left them, and says whether more follow.
+// left them, and says whether more follow. It stops early, with at least one,
+// where the answer would exceed a payload.
 func (t *tx) list(ctx context.Context, prefix, after []byte, limit int) (pairs []Pair, more bool, err error) {
+	l := listing{limit: limit, size: pairOverhead}
 	var own []string
 	for k := range t.keys {
 		if bytes.HasPrefix([]byte(k), prefix) && (len(after) == 0 || k > string(after)) {
@@ -164,41 +170,53 @@ func (t *tx) list(ctx context.Context, prefix, after []byte, limit int) (pairs [
 		}
 	}
 	slices.Sort(own)
-	for from := after; ; {
-		want := limit + 1 // one more, to see whether any follow
-		stored, err := t.app.cfg.Store.Keys(ctx, prefix, from, want)
+	addOwn := func() {
+		if v := t.keys[own[0]]; v != nil {
+			l.add(Pair{Key: []byte(own[0]), Value: v})
+		}
+		own = own[1:]
+	}
+	for from, ended := after, false; !ended && !l.more; {
+		stored, err := t.app.cfg.Store.Keys(ctx, prefix, from, listChunk)
 		if err != nil {
 			return nil, false, err
 		}
-		ended := len(stored) < want
 		for _, p := range stored {
 			for len(own) > 0 && own[0] < string(p.Key) {
-				pairs, own = t.listOwn(pairs, own)
+				addOwn()
 			}
 			if len(own) > 0 && own[0] == string(p.Key) {
-				pairs, own = t.listOwn(pairs, own)
-				continue
+				addOwn()
+			} else {
+				l.add(p)
 			}
-			pairs = append(pairs, p)
 		}
-		for ended && len(own) > 0 {
-			pairs, own = t.listOwn(pairs, own)
+		if ended = len(stored) < listChunk; !ended {
+			from = stored[len(stored)-1].Key
 		}
-		if len(pairs) > limit {
-			return pairs[:limit], true, nil
-		}
-		if ended {
-			return pairs, false, nil
-		}
-		from = stored[len(stored)-1].Key
 	}
+	for len(own) > 0 {
+		addOwn()
+	}
+	return l.pairs, l.more, nil
 }
 
-func (t *tx) listOwn(pairs []Pair, own []string) ([]Pair, []string) {
-	if v := t.keys[own[0]]; v != nil {
-		pairs = append(pairs, Pair{Key: []byte(own[0]), Value: v})
+// A listing gathers pairs until one does not fit.
+type listing struct {
+	pairs []Pair
+	limit int
+	size  int
+	more  bool
+}
+
+// pairOverhead is what goes round a pair in the pairs structure, rounded up.
+const pairOverhead = 16
+
+func (l *listing) add(p Pair) {
+	l.size += len(p.Key) + len(p.Value) + pairOverhead
+	if l.more = l.more || len(l.pairs) >= l.limit || l.size > LimitPayload && len(l.pairs) > 0; !l.more {
+		l.pairs = append(l.pairs, p)
 	}
-	return pairs, own[1:]
 }
 
 // A savepoint is a place in a transaction to go back to.

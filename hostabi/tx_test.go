@@ -285,6 +285,56 @@ func TestLargePages(t *testing.T) {
 	})
 }
 
+// So does a list of keys, whatever their number and size.
+func TestLargeLists(t *testing.T) {
+	m := newMachine(t)
+	big := bytes.Repeat([]byte("x"), hostabi.LimitKVValue)
+	for from := 0; from < 300; from += 60 {
+		m.event(hostabi.EventCall, 0, func() {
+			for i := from; i < from+60; i++ {
+				v := big
+				if i%3 > 0 {
+					v = nil
+				}
+				m.ok(hostabi.FnKVPut, fmt.Sprintf("%03d", i), v)
+			}
+		})
+	}
+	m.event(hostabi.EventCall, 0, func() {
+		m.ok(hostabi.FnKVDelete, "000")
+		m.ok(hostabi.FnKVPut, "0001", big)
+		seen, after := 0, ""
+		for more := true; more; {
+			result, b := m.call(hostabi.FnKVList, "", after, 0, out(hostabi.LimitPayload))
+			if result > hostabi.LimitPayload {
+				t.Fatalf("an answer of %d bytes", result)
+			}
+			r := cborx.NewReader(b)
+			r.Map()
+			r.Uint()
+			n := r.Array()
+			for range n {
+				r.Map()
+				r.Uint()
+				after = string(r.Bytes())
+				r.Uint()
+				r.Bytes()
+			}
+			seen += n
+			r.Uint()
+			if more = r.Simple() == 0xf5; more && result < halfPayload {
+				t.Errorf("a page of only %d bytes", result)
+			}
+		}
+		if seen != 300 {
+			t.Errorf("%d keys", seen)
+		}
+	})
+}
+
+// halfPayload is half a payload.
+const halfPayload = hostabi.LimitPayload / 2
+
 // A write that the Store refuses at commit undoes the event, and the next one
 // starts from what was there.
 func TestCommitFails(t *testing.T) {

@@ -47,6 +47,10 @@ func TestHostileGuests(t *testing.T) {
 	writer := newWasm()
 	kvPut := writer.host(hostabi.FnKVPut)
 	writer.bytes(0, "key")
+	shout := newWasm() // a thousand times its whole memory in one write
+	shout.memory(16)
+	fdWrite := shout.imp(wasiModule, "fd_write", i32+i32+i32+i32, i32)
+	shout.bytes(0x100, strings.Repeat("\x00\x00\x00\x00\x00\x00\x10\x00", maxVectors))
 	exit := newWasm()
 	procExit := exit.imp(wasiModule, "proc_exit", i32, "")
 	stuckStart := newWasm()
@@ -63,6 +67,7 @@ func TestHostileGuests(t *testing.T) {
 		{"log flood", onCall(flood, loop(c32(1), c32(0), c32(4096), call(logFn), drop, br(0))), "took too long"},
 		{"endless sleep", onCall(sleeper, c32(0), c32(100), c32(1), c32(200), call(poll), drop), "took too long"},
 		{"writes without end", onCall(writer, loop(c32(0), c32(3), c32(0), c32(1000), call(kvPut), drop, br(0))), "took too long"},
+		{"standard error flood", onCall(shout, loop(c32(2), c32(0x100), c32(maxVectors), c32(16), call(fdWrite), drop, br(0))), "took too long"},
 		{"exit", onCall(exit, c32(0), call(procExit)), "exited with code 0"},
 		{"unreachable", onCall(newWasm(), unreachable), "unreachable"},
 		{"load out of range", onCall(newWasm(), c32(-1), load8, drop), "out of bounds"},

@@ -166,8 +166,12 @@ func wasiRead(_ context.Context, _ *instance, mem api.Memory, a []uint64) errno 
 	return wasiOK
 }
 
-// maxVectors bounds the pieces of one fd_write.
-const maxVectors = 1024
+// Bounds of one fd_write, which cannot be interrupted. What exceeds maxWritten is
+// not written, and the guest is told so: it calls again.
+const (
+	maxVectors = 1024
+	maxWritten = 64 << 10
+)
 
 func wasiWrite(_ context.Context, in *instance, mem api.Memory, a []uint64) errno {
 	fd := a[0] & (1<<32 - 1)
@@ -190,8 +194,9 @@ func wasiWrite(_ context.Context, in *instance, mem api.Memory, a []uint64) errn
 		if !ok1 || !ok2 || !ok3 {
 			return wasiFault
 		}
+		text = text[:min(len(text), maxWritten-int(written))]
 		in.stderr.write(text)
-		written += size
+		written += uint32(len(text))
 	}
 	if !put32(mem, uint32(a[3]), written) {
 		return wasiFault

@@ -178,7 +178,7 @@ function newRow(id) {
     fields: {},
     check: el("input", { type: "checkbox" }),
     title: el("input", { className: "title", ariaLabel: "Task", maxLength: 500, autocomplete: "off" }),
-    due: el("button", { type: "button", className: "quiet" }),
+    due: el("button", { type: "button", className: "quiet due" }),
     drop: el("button", { type: "button", className: "quiet", textContent: "✕" }),
   };
   at.li = el("li", { className: "task" }, at.check, at.title, at.due, at.drop);

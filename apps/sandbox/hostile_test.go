@@ -185,3 +185,16 @@ func TestPrintable(t *testing.T) {
 		t.Errorf("%q, %.60q (%d)", text, stack, len(stack))
 	}
 }
+
+// One fd_write takes a bounded amount and says how much.
+func TestWriteBound(t *testing.T) {
+	m := newWasm()
+	m.memory(16)
+	fdWrite := m.imp(wasiModule, "fd_write", i32+i32+i32+i32, i32)
+	reply := m.host(hostabi.FnCoreReply)
+	m.bytes(0x100, strings.Repeat("\x00\x00\x00\x00\x00\x00\x10\x00", 4))
+	r := run(t, newTestEngine(t), onCall(m, c32(2), c32(0x100), c32(4), c32(16), call(fdWrite), drop, c32(16), c32(4), call(reply), drop))
+	if got, err := r.call(t, "x"); err != nil || got != "\x00\x00\x01\x00" {
+		t.Errorf("%x bytes, %v", got, err)
+	}
+}

@@ -41,6 +41,7 @@ func measures() []measure {
 		{"sync.disk.log", (*bench).disk},
 		{"sync.idle", (*bench).idle},
 		{"sync.push3", (*bench).push3},
+		{"e2e.cities", (*bench).cities},
 	}
 }
 

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/peers-run/peers-runtime/apps/bundle"
+	"github.com/peers-run/peers-runtime/runtime/control"
+)
+
+// cityFields is how many fields a city has in cities.csv.
+const cityFields = 6
+
+// A runtimeProcess is peers-runtime as a process of its own.
+type runtimeProcess struct {
+	bin, home string
+	cmd       *exec.Cmd
+	api       *control.Client
+}
+
+func (b *bench) startRuntime(bin, name string, args ...string) (*runtimeProcess, error) {
+	r := &runtimeProcess{bin: bin, home: filepath.Join(b.dir, name)}
+	args = append([]string{"up", "--home", r.home, "--api-port", "0", "--app-port", "0", "--bind", "127.0.0.1", "--discover", "false", "--log-level", "error"}, args...)
+	r.cmd = exec.Command(bin, args...)
+	if err := r.cmd.Start(); err != nil {
+		return nil, err
+	}
+	for range 1000 {
+		var err error
+		if r.api, err = control.Dial(r.home); err == nil {
+			return r, nil
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	return nil, errors.Join(errors.New("the runtime does not start"), r.stop())
+}
+
+func (r *runtimeProcess) stop() error {
+	return errors.Join(r.cmd.Process.Signal(os.Interrupt), r.cmd.Wait(), os.RemoveAll(r.home))
+}
+
+func (r *runtimeProcess) call(name string, request, answer any) error {
+	return r.api.Call(context.Background(), name, request, answer)
+}
+
+// until waits at most two minutes for the status to be as wanted.
+func (r *runtimeProcess) until(cond func(*control.Status) bool) error {
+	for range 24_000 {
+		var st control.Status
+		if err := r.call("status", struct{}{}, &st); err != nil {
+			return err
+		}
+		if cond(&st) {
+			return nil
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	return errors.New("the devices do not become equal")
+}
+
+// pairWith makes other a device of r's user.
+func (r *runtimeProcess) pairWith(other *runtimeProcess) error {
+	var inv control.Invite
+	if err := r.call("pair.invite", struct{}{}, &inv); err != nil {
+		return err
+	}
+	joined := make(chan error, 1)
+	go func() { joined <- other.call("pair.join", control.JoinRequest{Link: inv.Link}, nil) }()
+	for _, side := range []*runtimeProcess{r, other} {
+		digits := ""
+		err := side.until(func(st *control.Status) bool {
+			if st.Pairing != nil {
+				digits = st.Pairing.Digits
+			}
+			return digits != ""
+		})
+		if err == nil {
+			err = side.call("pair.answer", control.AnswerRequest{Digits: digits, Yes: true}, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return <-joined
+}
+
+// cities imports the cities through the command line on one process, until a
+// second has acknowledged all of them over QUIC; and then searches them there.
+func (b *bench) cities() (err error) {
+	file := filepath.Join(os.Getenv("PEERS_DATA_DIR"), "cities.csv")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("PEERS_DATA_DIR must name the folder of cities.csv: %w", err)
+	}
+	rows := uint64(bytes.Count(content, []byte("\n")) - 1)
+	bin := filepath.Join(b.dir, "peers-runtime")
+	if out, err := exec.Command("go", "build", "-o", bin, "./cmd/peers-runtime").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the runtime: %w\n%s", err, out)
+	}
+	var app bytes.Buffer
+	if _, err := bundle.Pack(&app, os.DirFS(filepath.Join("examples", "atlas")), bundle.InsecureSigner()); err != nil {
+		return err
+	}
+	atlas := filepath.Join(b.dir, "atlas.peersapp")
+	if err := os.WriteFile(atlas, app.Bytes(), 0o600); err != nil {
+		return err
+	}
+	one, err := b.startRuntime(bin, "one", "--init")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, one.stop()) }()
+	if err := one.until(func(st *control.Status) bool { return st.User != "" }); err != nil {
+		return err
+	}
+	two, err := b.startRuntime(bin, "two")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, two.stop()) }()
+	if err := one.call("app.install", control.InstallRequest{File: atlas, Accept: true}, nil); err != nil {
+		return err
+	}
+	if err := one.pairWith(two); err != nil {
+		return err
+	}
+	// The second has the app too, and so the indexes.
+	if err := two.until(func(st *control.Status) bool {
+		return slices.ContainsFunc(st.Apps, func(a control.AppStatus) bool { return a.ID == "atlas" && a.State == "waiting" })
+	}); err != nil {
+		return err
+	}
+	if err := two.call("app.approve", control.AppRequest{App: "atlas"}, nil); err != nil {
+		return err
+	}
+	began := time.Now()
+	if out, err := exec.Command(bin, "--home", one.home, "db", "import", "--json", "--key", "name,lat,lng", "atlas.cities", file).CombinedOutput(); err != nil {
+		return fmt.Errorf("import: %w\n%s", err, out)
+	}
+	imported := time.Since(began)
+	err = one.until(func(st *control.Status) bool {
+		i := slices.IndexFunc(st.Spaces, func(s control.Space) bool { return s.App == "atlas" })
+		return i >= 0 && len(st.Spaces[i].Peers) == 1 && st.Spaces[i].Peers[0].ToSend == 0 && !st.Spaces[i].Peers[0].Equal.IsZero()
+	})
+	if err != nil {
+		return err
+	}
+	took := time.Since(began)
+	line("e2e.cities", float64(rows*cityFields)/took.Seconds(), "fields/s", ">=100000")
+	line("e2e.cities.import", float64(rows*cityFields)/imported.Seconds(), "fields/s", "-")
+	return two.search()
+}
+
+// search measures the local API's answer for the first 50 of a prefix, as a
+// caller sees it: HTTP and JSON included.
+func (r *runtimeProcess) search() error {
+	prefixes := []string{"b", "sa", "san", "new", "mar", "k", "al", "port", "st", "ham"}
+	var took []float64
+	for n := range 1000 {
+		began := time.Now()
+		var page struct {
+			Records []json.RawMessage `json:"records"`
+		}
+		q := control.QueryRequest{Target: control.Target{App: "atlas", Collection: "cities"}, Index: "words", Words: prefixes[n%len(prefixes)], Limit: 50}
+		if err := r.call("db.query", q, &page); err != nil {
+			return err
+		}
+		if len(page.Records) != 50 {
+			return fmt.Errorf("%q finds %d cities", q.Words, len(page.Records))
+		}
+		took = append(took, time.Since(began).Seconds()*1000)
+	}
+	line("db.query", quantile(took, 0.99), "ms", "<=1")
+	return nil
+}

@@ -37,6 +37,7 @@ func (n *node) checkState() {
 	for _, ns := range w.spaces {
 		p := w.collect(n, ns)
 		want := j.play(p)
+		n.floor = max(n.floor, slices.Max(append(want.stamps, 0)))
 		got, _ := n.g.Summary(ns)
 		if got.Digest != want.digest || got.Records != uint64(len(want.records)) || got.Settled != (want.waiting == 0) {
 			w.failf("%s shows another state of %s than its %d streams come to: %d records, want %d; settled %t with %d batches waiting\n%s",

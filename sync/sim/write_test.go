@@ -135,8 +135,8 @@ func (n *node) seenTime() hlc.Timestamp {
 
 func (n *node) checkTime(t hlc.Timestamp) {
 	w := n.w
-	if t <= n.lastTime {
-		w.failf("%s stamps %s after %s", n.name, t, n.lastTime)
+	if t <= max(n.lastTime, n.floor) {
+		w.failf("%s stamps %s after %s, having applied %s", n.name, t, n.lastTime, n.floor)
 	}
 	if limit := max(n.seenTime()+2, hlc.FromMillis(n.wall()+1)); t > limit {
 		w.failf("%s stamps %s though its clock shows %s and it has applied nothing later than %s", n.name, t, time.UnixMilli(n.wall()).UTC(), n.seenTime())

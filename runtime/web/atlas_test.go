@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"encoding/csv"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,11 +85,17 @@ func TestAtlas(t *testing.T) {
 	f.eval(typing, &figures)
 	f.eval(`(() => { const s = document.querySelector("#search"); s.value = "sao paulo"; s.dispatchEvent(new Event("input")); })()`, nil)
 	f.until(`document.querySelector("#hits").dataset.text === "sao paulo" && document.querySelector("#hits .city")?.innerText === "São Paulo"`)
+	f.until(fmt.Sprintf(`Number(document.querySelector("#canvas").dataset.cities) >= %d`, min(n, 30_000))) // the world is drawn
 	b.picture("atlas")
-	b.size(1280, 800, "dark")
-	b.picture("atlas-dark")
-	b.size(360, 740, "light")
-	b.picture("atlas-small")
+	for _, look := range []struct {
+		name, scheme string
+		width        int64
+	}{{"atlas-dark", "dark", 1280}, {"atlas-small", "light", 360}} {
+		b.size(look.width, 740, look.scheme)
+		f.until(fmt.Sprintf(`innerWidth === %d && matchMedia("(prefers-color-scheme: %s)").matches && document.documentElement.scrollWidth <= innerWidth`, look.width, look.scheme))
+		settle(b)
+		b.picture(look.name)
+	}
 	b.size(1280, 800, "light")
 
 	// An edit here is there for everybody.

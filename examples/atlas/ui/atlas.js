@@ -141,6 +141,7 @@ async function world() {
     } while (cursor && got < sample);
   } catch { /* the connection has ended: the state says so */ }
   drawing = false;
+  $("canvas").dataset.cities = String(map.cities.length);
 }
 
 await find();

@@ -28,9 +28,14 @@ func growsTable(max int) []byte {
 		"\xfc\x10\x00", c32(maxTables), "\x4b", when(unreachable)) // table.size, i32.gt_u
 }
 
-// Every attack is stopped within the time limit, named in the report, and leaves
-// the host and another app unharmed.
-func TestHostileGuests(t *testing.T) {
+// An attack is a guest and what the report of its end says.
+type attack struct {
+	name   string
+	module []byte
+	reason string
+}
+
+func attacks() []attack {
 	deep := newWasm()
 	deep.fn(i64, i64, 0, get(0), call(0), call(0)) // calls itself for ever, not in tail position
 	mutual := newWasm()
@@ -55,11 +60,7 @@ func TestHostileGuests(t *testing.T) {
 	procExit := exit.imp(wasiModule, "proc_exit", i32, "")
 	stuckStart := newWasm()
 	stuckStart.export("_initialize", 0, stuckStart.fn("", "", 0, loop(br(0))))
-	cases := []struct {
-		name   string
-		module []byte
-		reason string
-	}{
+	return []attack{
 		{"endless loop", onCall(newWasm(), loop(br(0))), "took too long"},
 		{"endless loop of host calls", onCall(spinHost, loop(call(version), drop, br(0))), "took too long"},
 		{"recursion", onCall(deep, c64(1), call(0), drop), "stack overflow"},
@@ -74,9 +75,14 @@ func TestHostileGuests(t *testing.T) {
 		{"loop in _initialize", onCall(stuckStart), "took too long"},
 		{"large memory at once", func() []byte { grab.memory(1024); return onCall(grab) }(), "wants 64 MiB"},
 	}
+}
+
+// Every attack is stopped within the time limit, named in the report, and leaves
+// the host and another app unharmed.
+func TestHostileGuests(t *testing.T) {
 	e := newTestEngine(t)
 	bystander := run(t, e, script(nil, step{hostabi.FnCoreVersion, nil}))
-	for _, c := range cases {
+	for _, c := range attacks() {
 		t.Run(c.name, func(t *testing.T) {
 			r := run(t, e, c.module, func(cfg *Config) {
 				if c.reason != "stack overflow" {

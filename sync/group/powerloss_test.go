@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/peers-run/peers-runtime/sync/control"
+	"github.com/peers-run/peers-runtime/sync/digest"
 	"github.com/peers-run/peers-runtime/sync/group"
 	"github.com/peers-run/peers-runtime/sync/group/grouptest"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -65,7 +66,7 @@ type lossRun struct {
 	promised []promise // promised[n] is what holds after mark n
 
 	// digests knows the state of every vector that was seen at rest.
-	digests map[string]group.Digest
+	digests map[string]digest.Digest
 }
 
 // acknowledge notes that something was acknowledged, at the moment it is.
@@ -197,7 +198,7 @@ func settled(g *group.Group, ns record.NamespaceID) (group.Summary, error) {
 // recordLoss runs the workload with one kind of sync skipped.
 func recordLoss(t *testing.T, seed uint64, steps int, skip storetest.Sync) *lossRun {
 	t.Helper()
-	l := &lossRun{rng: rand.New(rand.NewPCG(seed, 7)), u: grouptest.NewUser(t, 2), promised: []promise{{}}, digests: map[string]group.Digest{}}
+	l := &lossRun{rng: rand.New(rand.NewPCG(seed, 7)), u: grouptest.NewUser(t, 2), promised: []promise{{}}, digests: map[string]digest.Digest{}}
 	db, err := store.Open(filepath.Join(t.TempDir(), "data.db"), lossOptions)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/digest"
 	"github.com/peers-run/peers-runtime/sync/hlc"
 	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -207,7 +208,7 @@ func (x *txn) record(sp *space, c record.CollectionID, id record.ID) (*dirtyReco
 			return nil, fault.New(fault.Corrupt, "read a record", `run "peers-runtime doctor"`, "record %s: %w", id, err)
 		}
 		if r.wasVisible = r.state.Visible(devices); r.wasVisible {
-			r.oldHash, x.room = recordHash(x.room, &r.state, devices, c, id)
+			r.oldHash, x.room = digest.Record(x.room, &r.state, devices, c, id)
 			x.noteKeys(sp, r)
 		}
 	}
@@ -275,18 +276,18 @@ func (x *txn) flushRecords() error {
 			x.hintFill(bucket, r)
 		}
 		visible := r.state.Visible(devices)
-		digest := Digest(sp.row.Digest)
+		sum := digest.Digest(sp.row.Digest)
 		if r.wasVisible {
-			digest.sub(r.oldHash)
+			sum.Sub(r.oldHash)
 			sp.row.Records--
 		}
 		if visible {
 			var h [32]byte
-			h, x.room = recordHash(x.room, &r.state, devices, r.collection, r.id)
-			digest.add(h)
+			h, x.room = digest.Record(x.room, &r.state, devices, r.collection, r.id)
+			sum.Add(h)
 			sp.row.Records++
 		}
-		sp.row.Digest = digest
+		sp.row.Digest = sum
 		if r.wasVisible || visible {
 			sp.changes = append(sp.changes, Change{Collection: r.collection, Record: r.id, Origin: r.origin})
 		}

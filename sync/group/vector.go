@@ -5,6 +5,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/control"
+	"github.com/peers-run/peers-runtime/sync/digest"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/store"
 	"github.com/peers-run/peers-runtime/sync/vector"
@@ -43,7 +44,7 @@ func (g *Group) vectorLocked(ns record.NamespaceID) []Tip {
 type Summary struct {
 	Namespace record.NamespaceID
 	Tips      []Tip // the vector
-	Digest    Digest
+	Digest    digest.Digest
 	Records   uint64 // visible
 	Changes   uint64 // position of the change feed
 	Settled   bool   // every stored batch is applied

@@ -12,7 +12,7 @@ import (
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/batch"
 	"github.com/peers-run/peers-runtime/sync/control"
-	"github.com/peers-run/peers-runtime/sync/group"
+	"github.com/peers-run/peers-runtime/sync/digest"
 	"github.com/peers-run/peers-runtime/sync/hlc"
 	"github.com/peers-run/peers-runtime/sync/record"
 )
@@ -190,7 +190,7 @@ type place struct {
 
 // A scene is the state of a namespace as the model computes it.
 type scene struct {
-	digest  group.Digest
+	digest  digest.Digest
 	records map[place]map[record.FieldID]record.Value // visible ones
 	stamps  []hlc.Timestamp                           // of the batches that count
 	waiting int                                       // batches that pend, or follow one that does

@@ -337,16 +337,6 @@ func (p *party) last() string {
 	return fmt.Sprintf("%T%v", p.sent[len(p.sent)-1], p.sent[len(p.sent)-1])
 }
 
-// fixedRand gives the same bytes for ever, for goldens.
-type fixedRand byte
-
-func (r fixedRand) Read(b []byte) (int, error) {
-	for i := range b {
-		b[i] = byte(r)
-	}
-	return len(b), nil
-}
-
 // seedRand is a stream of its own for each seed.
 type seedRand struct{ state [32]byte }
 

@@ -20,12 +20,6 @@ import (
 	"github.com/peers-run/peers-runtime/sdk/peers"
 )
 
-// A List is a list of tasks.
-type List struct {
-	Name  string
-	Order float64
-}
-
 // A Task is one thing to do.
 type Task struct {
 	List  peers.ID
@@ -40,11 +34,6 @@ type Task struct {
 
 // Indexes that app.toml declares.
 const tasksByDue = 2
-
-var lists = peers.Collect(1, peers.Writer, func(l *List, f *peers.Fields) {
-	f.Text(1, &l.Name)
-	f.Float(2, &l.Order)
-})
 
 var tasks = peers.Collect(2, peers.Writer, func(t *Task, f *peers.Fields) {
 	f.Ref(1, &t.List)

@@ -14,7 +14,8 @@ for dir in $(scripts/modules.sh); do
 	fi
 	guest=$(GOOS=wasip1 GOARCH=wasm go list ./... | grep -E '/(sdk|examples)(/|$)' || true)
 	if [ -n "$guest" ]; then
+		# U1000 does not know go:wasmexport, by which the host calls a guest.
 		# shellcheck disable=SC2086 # one package a word
-		GOOS=wasip1 GOARCH=wasm "$staticcheck" $guest
+		GOOS=wasip1 GOARCH=wasm "$staticcheck" -checks inherit,-U1000 $guest
 	fi
 done

@@ -44,7 +44,7 @@ func (d *device) command(args ...string) *exec.Cmd {
 func (d *device) start() error {
 	c := d.command(append([]string{"up", "--api-port", "0", "--app-port", "0", "--log-level", "debug"}, d.args...)...)
 	c.Stdout = d.s.log
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is ours to handle
+	ownGroup(c) // an interrupt is ours to handle
 	os.Remove(filepath.Join(d.home, control.FileAPI))
 	if err := c.Start(); err != nil {
 		return err

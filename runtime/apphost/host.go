@@ -194,7 +194,7 @@ func (h *Host) pass(ctx context.Context) time.Duration {
 // announce tells the catalog what the group uses, and what its users' identity
 // logs say of publishers.
 func (h *Host) announce(g *group.Group) {
-	for _, a := range installs(g, h.cfg.Node.Keys()) {
+	for _, a := range g.Apps() {
 		err := h.catalog.Announce(catalog.Announcement{
 			App: bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}, Seq: a.Seq, Hash: a.Index, Collections: a.Collections,
 		})
@@ -204,16 +204,11 @@ func (h *Host) announce(g *group.Group) {
 	}
 }
 
-func installs(g *group.Group, kp *keys.KeyPair) []control.App {
-	state := g.Control()
-	return state.Apps(state.Keyring(kp))
-}
-
 // reconcile starts what is active and not running, and stops the rest.
 func (h *Host) reconcile(ctx context.Context, g *group.Group) {
 	want := map[bundle.App]keys.Hash{}
 	used := map[bundle.App]bool{}
-	for _, a := range installs(g, h.cfg.Node.Keys()) {
+	for _, a := range g.Apps() {
 		used[bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}] = true
 	}
 	for _, e := range h.catalog.Apps() {
@@ -373,7 +368,7 @@ func (h *Host) Namespace(name string) (record.NamespaceID, error) {
 func (h *Host) find(g *group.Group, name string) (control.App, error) {
 	const op, hint = "find the app", `"peers-runtime app list" shows what is installed`
 	var found []control.App
-	for _, a := range installs(g, h.cfg.Node.Keys()) {
+	for _, a := range g.Apps() {
 		if a.ID == name || fmt.Sprintf("%s/%s", a.Publisher, a.ID) == name {
 			found = append(found, a)
 		}
@@ -404,14 +399,13 @@ func (h *Host) Install(ctx context.Context, path string, accept bool) (bundle.Ap
 		return bundle.App{}, err
 	}
 	a := catalog.AnnouncementOf(b)
-	state := g.Control()
-	op, err := state.Keyring(h.cfg.Node.Keys()).NewInstall(control.App{
+	op, err := g.Keyring().NewInstall(control.App{
 		Publisher: a.App.Publisher, ID: string(a.App.ID), Seq: a.Seq, Index: a.Hash, Collections: a.Collections,
 	})
 	if err != nil {
 		return a.App, err
 	}
-	if known := slices.ContainsFunc(installs(g, h.cfg.Node.Keys()), func(i control.App) bool { return i.Index == a.Hash }); !known {
+	if known := slices.ContainsFunc(g.Apps(), func(i control.App) bool { return i.Index == a.Hash }); !known {
 		if _, err := g.AddControl(ctx, []control.Raw{{Bytes: op}}); err != nil {
 			return a.App, err
 		}

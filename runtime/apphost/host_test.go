@@ -392,7 +392,7 @@ func TestSeq(t *testing.T) {
 	// it is finds out when the index has come.
 	a.order(first, 1)
 	a.order(first, 9)
-	b.Eventually("the order arrives", func() bool { return installs(b.group(), b.Keys())[0].Seq == 9 })
+	b.Eventually("the order arrives", func() bool { return b.group().Apps()[0].Seq == 9 })
 	b.refuses(first, "announced as")
 	for _, d := range []*device{a, b} {
 		d.put(1, false)
@@ -409,7 +409,7 @@ func TestSeq(t *testing.T) {
 	a.must(a.host.Remove(t.Context(), "tasks"))
 	b.Eventually("it stops", func() bool { return b.app() == nil })
 	a.order(first, 1)
-	b.Eventually("the order arrives", func() bool { return len(installs(b.group(), b.Keys())) == 1 })
+	b.Eventually("the order arrives", func() bool { return len(b.group().Apps()) == 1 })
 	b.refuses(first, "lower")
 	file, _ = tasksBundle(t, 1)
 	if _, err := b.host.Install(t.Context(), file, true); err == nil || fault.HintOf(err) == "" {

@@ -17,7 +17,7 @@ func (h *Host) List() ([]control.AppStatus, error) {
 		return nil, err
 	}
 	out := []control.AppStatus{}
-	for _, a := range installs(g, h.cfg.Node.Keys()) {
+	for _, a := range g.Apps() {
 		app := bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}
 		st := control.AppStatus{ID: a.ID, Publisher: a.Publisher.String(), Name: a.ID, Seq: a.Seq, State: "announced", Namespace: a.Namespace.String()}
 		e, err := h.catalog.Entry(app)

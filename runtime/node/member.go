@@ -97,8 +97,8 @@ func newUser(kp, recovery *keys.KeyPair) (keys.UserID, keys.GroupID, []control.R
 	if err != nil {
 		return user, keys.GroupID{}, nil, err
 	}
-	set := identity.NewSet(user)
-	if _, err := set.Add(genesis); err != nil {
+	set, err := identity.Open([][]byte{genesis})
+	if err != nil {
 		return user, keys.GroupID{}, nil, err
 	}
 	create, id, err := control.Create(kp, identity.Resolve(set))
@@ -108,8 +108,8 @@ func newUser(kp, recovery *keys.KeyPair) (keys.UserID, keys.GroupID, []control.R
 // fillGaps seals the group's key to devices that came after its epoch, if this
 // device has it. Every device does it that sees a gap: two seals are as good as
 // one.
-func (m *member) fillGaps(ctx context.Context, kp *keys.KeyPair) error {
-	ring := m.group.Control().Keyring(kp)
+func (m *member) fillGaps(ctx context.Context) error {
+	ring := m.group.Keyring()
 	var ops []control.Raw
 	for _, gap := range ring.Gaps() {
 		seal, err := ring.NewSeal(gap)
@@ -138,5 +138,5 @@ func (m *member) certify(ctx context.Context, by *keys.KeyPair, sub identity.Sub
 	if _, err := m.group.AddControl(ctx, []control.Raw{{User: m.user, Bytes: op}}); err != nil {
 		return err
 	}
-	return m.fillGaps(ctx, by)
+	return m.fillGaps(ctx)
 }

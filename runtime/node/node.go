@@ -303,7 +303,7 @@ func (n *Node) watchGroup(ctx context.Context, m *member) {
 			state = now
 			n.ep.Keep(n.others())
 			n.ep.Recheck()
-			if err := m.fillGaps(ctx, n.home.keys); err != nil && ctx.Err() == nil {
+			if err := m.fillGaps(ctx); err != nil && ctx.Err() == nil {
 				n.log.Warn("a device was not given the group's key", "error", err)
 			}
 		}

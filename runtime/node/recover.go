@@ -10,7 +10,6 @@ import (
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/keys/identity"
 	"github.com/peers-run/peers-runtime/keys/mnemonic"
-	"github.com/peers-run/peers-runtime/keys/oplog"
 	"github.com/peers-run/peers-runtime/keys/pairing"
 	"github.com/peers-run/peers-runtime/net/link"
 	"github.com/peers-run/peers-runtime/sync/control"
@@ -46,15 +45,9 @@ func resolveIdentity(b []byte) (*identity.State, error) {
 	if err := cborx.Unmarshal(b, &log); err != nil || len(log.Ops) == 0 {
 		return nil, fault.New(fault.Protocol, opRecover, "", "the other device sent no identity log")
 	}
-	genesis, err := oplog.Decode(keys.DomainIdentityOp, log.Ops[0])
+	set, err := identity.Open(log.Ops)
 	if err != nil {
 		return nil, err
-	}
-	set := identity.NewSet(keys.UserID(genesis.Hash))
-	for _, op := range log.Ops {
-		if _, err := set.Add(op); err != nil {
-			return nil, err
-		}
 	}
 	return identity.Resolve(set), nil
 }
@@ -110,7 +103,7 @@ func (n *Node) admitRecovered(ctx context.Context, m *member, a pairing.Admit) e
 	if _, byRecovery := id.RecoveryRank(d.Certifier); !byRecovery {
 		return fault.New(fault.Denied, opRecover, "", "the device was certified by another device")
 	}
-	return m.fillGaps(ctx, n.home.keys)
+	return m.fillGaps(ctx)
 }
 
 // recoverDial is how long a device that is named by its id alone is looked for.

@@ -179,6 +179,15 @@ func (g *Group) Self() keys.DeviceID { return g.self.ID() }
 // Control is the resolved control log.
 func (g *Group) Control() *control.State { return g.current().state }
 
+// Apps lists the apps that the group uses.
+func (g *Group) Apps() []control.App {
+	v := g.current()
+	return v.state.Apps(v.keys)
+}
+
+// Keyring holds the keys that the control log gives this device, opened once.
+func (g *Group) Keyring() *control.Keyring { return g.current().keys }
+
 // Namespace is the wire id of an app's data in this group. ok is false while
 // this device has no key of the group's first epoch.
 func (g *Group) Namespace(publisher keys.UserID, app string) (record.NamespaceID, bool) {

@@ -5,6 +5,7 @@ package peerstest
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -126,8 +127,14 @@ type query struct {
 	cursor        []byte
 }
 
+// Records of a page, as the runtime counts them: a limit of 0 is none.
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
 func decodeQuery(b []byte) (query, error) {
-	q := query{limit: 100}
+	q := query{limit: defaultLimit}
 	d := peers.NewDecoder(b)
 	for range d.Map() {
 		switch d.Uint() {
@@ -154,7 +161,13 @@ func decodeQuery(b []byte) (query, error) {
 		case 10:
 			q.descending = d.Bool()
 		case 11:
-			q.limit = int(d.Uint())
+			limit := d.Uint()
+			if limit > maxLimit {
+				return q, fmt.Errorf("a limit of %d is not between 1 and %d", limit, maxLimit)
+			}
+			if limit > 0 {
+				q.limit = int(limit)
+			}
 		case 12:
 			q.cursor = d.Bytes()
 		}

@@ -1,11 +1,17 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"html"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/peers-run/peers-runtime/internal/atomicfile"
+	"github.com/peers-run/peers-runtime/internal/browser"
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/internal/tty"
 	"github.com/peers-run/peers-runtime/runtime/control"
@@ -13,7 +19,7 @@ import (
 
 func newApp(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "app", Short: "Install and look after apps"}
-	c.AddCommand(newAppInstall(e), newAppApprove(e), newAppList(e), newAppRemove(e), newAppLogs(e))
+	c.AddCommand(newAppInstall(e), newAppApprove(e), newAppList(e), newAppOpen(e), newAppRemove(e), newAppLogs(e))
 	return c
 }
 
@@ -109,6 +115,59 @@ func newAppList(e *env) *cobra.Command {
 		},
 	}
 }
+
+// fileOpen is the file in a home that brings a browser to an app.
+const fileOpen = "open.html"
+
+func newAppOpen(e *env) *cobra.Command {
+	var print bool
+	c := &cobra.Command{Use: "open APP", Short: "Open an app in the browser", Args: cobra.ExactArgs(1)}
+	c.Flags().BoolVar(&print, "print", false, "print an address, good for one use, instead of opening it")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		var url string
+		if err := e.call(cmd.Context(), "open", control.OpenRequest{App: args[0]}, &url); err != nil {
+			return err
+		}
+		if print || e.json {
+			return e.print(map[string]string{"url": url}, func() { e.say("%s", url) })
+		}
+		return e.browse(cmd.Context(), args[0], url)
+	}
+	return c
+}
+
+// browse opens an address that holds a one-time code. The process list shows what
+// a browser is started with to every user of the machine, so the address goes into
+// a file that only its owner can read. It is worthless once the code is used.
+func (e *env) browse(ctx context.Context, app, url string) error {
+	home, err := e.absHome()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(home, fileOpen)
+	if err := atomicfile.Write(file, fmt.Appendf(nil, redirect, html.EscapeString(url))); err != nil {
+		return fault.Wrap(err, "open the app", "open it yourself with --print")
+	}
+	switch err := browser.Open(ctx, file); {
+	case errors.Is(err, browser.ErrNoDesktop):
+		e.say("%s", url)
+		e.note("hint: %v: open the address, which works once, in a browser on this machine, or over ssh -L with its two ports", err)
+	case err != nil:
+		return fault.Wrap(err, "open the app", "open it yourself with --print")
+	default:
+		e.note("opening %s in the browser; if it does not appear: peers-runtime app open --print %s", app, app)
+	}
+	return nil
+}
+
+// redirect is a page that goes on to an address.
+const redirect = `<!doctype html>
+<meta charset="utf-8">
+<meta name="referrer" content="no-referrer">
+<meta http-equiv="refresh" content="0; url=%[1]s">
+<title>Peers</title>
+<p><a href="%[1]s">Open Peers</a></p>
+`
 
 func newAppRemove(e *env) *cobra.Command {
 	return &cobra.Command{

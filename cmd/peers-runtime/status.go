@@ -227,7 +227,7 @@ func newReset(e *env) *cobra.Command {
 // reset removes what a home consists of and nothing else that may lie there.
 // home.json goes first: without it the rest is unclaimed.
 func (e *env) reset() error {
-	for _, name := range []string{"home.json", "vault", "joining", "groups", "host.db", "chunks", "compiled", "addresses.json", control.FileAPI, "lock"} {
+	for _, name := range []string{"home.json", "vault", "joining", "groups", "host.db", "chunks", "compiled", "addresses.json", control.FileAPI, fileOpen, "lock"} {
 		if err := os.RemoveAll(filepath.Join(e.home, name)); err != nil {
 			return fault.Wrap(err, "reset this home", "")
 		}

@@ -226,6 +226,11 @@ type ImportRequest struct {
 	Rows    [][]string `json:"rows"`
 }
 
+// OpenRequest asks for an address of the dashboard.
+type OpenRequest struct {
+	App string `json:"app,omitempty"` // the app that it opens; empty: none
+}
+
 // AppRequest names an app.
 type AppRequest struct {
 	App string `json:"app"`

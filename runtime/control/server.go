@@ -261,7 +261,16 @@ func (s *Server) local(r *http.Request) bool {
 	case "", "none", "same-origin":
 		return true
 	}
-	return false
+	return arrives(r)
+}
+
+// arrives reports whether a browser goes to the dashboard's first page in a tab of
+// its own. It may come from anywhere, as from the file that "app open" hands to
+// the browser: the page is the same for everybody, and shows nothing without a
+// one-time code. Frames and everything that reads an answer are no arrival.
+func arrives(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Origin") == "" &&
+		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }
 
 func bearer(r *http.Request) string {

@@ -5,7 +5,9 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -134,7 +136,7 @@ func (d *Daemon) calls() map[string]control.Call {
 	type none struct{}
 	return map[string]control.Call{
 		"status": control.Typed(func(context.Context, none) (control.Status, error) { return d.status() }),
-		"open":   control.Typed(func(context.Context, none) (string, error) { return d.server.OpenURL(), nil }),
+		"open":   control.Typed(func(_ context.Context, q control.OpenRequest) (string, error) { return d.open(q.App) }),
 		"init": control.Typed(func(ctx context.Context, q control.InitRequest) (none, error) {
 			return none{}, d.node.NewUser(ctx, q.RecoveryOut)
 		}),
@@ -231,6 +233,27 @@ func (d *Daemon) appInstall(ctx context.Context, q control.InstallRequest) (cont
 		return control.AppStatus{}, err
 	}
 	return d.apps.Status(string(app.ID))
+}
+
+// open is a fresh address of the dashboard that goes on to an app, if one is
+// named.
+func (d *Daemon) open(app string) (string, error) {
+	if app == "" {
+		return d.server.OpenURL(), nil
+	}
+	a, err := d.apps.Status(app)
+	if err != nil {
+		return "", err
+	}
+	// Why an app does not run, the status knows best; one that is only about to
+	// run is no error.
+	if _, err := d.apps.OpenPage(app); err != nil && (a.State != "active" || fault.CodeOf(err) != fault.Busy) {
+		if a.Reason != "" {
+			err = fmt.Errorf("%w (%s: %s)", err, a.State, a.Reason)
+		}
+		return "", err
+	}
+	return d.server.OpenURL() + "&app=" + url.QueryEscape(a.Publisher+"/"+a.ID), nil
 }
 
 func (d *Daemon) appApprove(_ context.Context, q control.AppRequest) (control.AppStatus, error) {

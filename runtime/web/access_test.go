@@ -77,6 +77,11 @@ func TestStrangersLearnNothing(t *testing.T) {
 		{"a rebound name", "POST", "api/v1/status", "evil.example", []string{"Authorization", token}},
 		{"a rebound name with the port", "POST", "api/v1/status", "evil.example" + base[len("http://127.0.0.1"):len(base)-1], []string{"Authorization", token}},
 		{"a cross-site link", "GET", "", "", []string{"Sec-Fetch-Site", "cross-site"}},
+		{"a cross-site frame", "GET", "", "", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}},
+		{"a cross-site fetch of the page", "GET", "", "", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty", "Origin", "https://evil.example"}},
+		{"a cross-site tab of another file", "GET", "main.js", "", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}},
+		{"a cross-site form", "POST", "", "", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "Origin", "null"}},
+		{"a cross-site tab of the API", "GET", "api/v1/status", "", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}},
 		{"another port of this machine", "GET", "main.js", "", []string{"Sec-Fetch-Site", "same-site"}},
 		{"a wrong name for the page", "GET", "", "evil.example", nil},
 		{"a socket of another origin", "GET", "frame", "", []string{"Origin", "http://127.0.0.1:1"}},
@@ -91,6 +96,12 @@ func TestStrangersLearnNothing(t *testing.T) {
 		if res.Header.Get("Access-Control-Allow-Origin") != "" || res.Header.Get("Set-Cookie") != "" {
 			t.Errorf("%s: headers %v", c.name, res.Header)
 		}
+	}
+	// A tab of its own may come from anywhere: the page says nothing by itself.
+	tab := []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}
+	if res, body := ask(t, "GET", base, "", tab...); res.StatusCode != http.StatusOK || res.Header.Get("X-Frame-Options") != "DENY" ||
+		res.Header.Get("Cross-Origin-Opener-Policy") != "same-origin" || !strings.Contains(body, "main.js") || strings.Contains(body, d.Node().ID().Short()) {
+		t.Errorf("a tab from elsewhere: %d %v %s", res.StatusCode, res.Header, body)
 	}
 	if res, body := ask(t, "POST", base+"api/v1/status", "", "Authorization", token); res.StatusCode != http.StatusOK {
 		t.Fatalf("with the token: %d %s", res.StatusCode, body)

@@ -41,14 +41,17 @@ export async function call(name, request = {}, signal) {
 
 /**
  * Trades the one-time code in the address for the token and takes it out of the
- * address bar and the history. False: there was none.
+ * address bar and the history. Null: there was none. app is what the address says
+ * to open, if anything.
+ * @returns {Promise<null | {app: string}>}
  */
 export async function begin() {
-  const code = /^#code=([0-9a-f]+)$/.exec(location.hash)?.[1];
+  const address = new URLSearchParams(location.hash.slice(1));
+  const code = address.get("code") ?? "";
   history.replaceState(null, "", location.pathname);
-  if (!code) return false;
+  if (!/^[0-9a-f]+$/.test(code)) return null;
   token = (await call("session", { code })).token;
-  return true;
+  return { app: address.get("app") ?? "" };
 }
 
 /**

@@ -110,9 +110,11 @@ async function follow() {
 }
 
 try {
-  if (await begin()) {
-    await refresh();
+  const begun = await begin();
+  if (begun) {
+    const status = await refresh();
     follow();
+    if (begun.app) await openApp(begun.app, status.apps.find((a) => `${a.publisher}/${a.id}` === begun.app)?.name ?? begun.app);
   } else {
     end("This page needs a fresh address.", "For your safety an address works once, and a reload forgets it. Run “peers-runtime open” for another.");
   }

@@ -37,6 +37,9 @@ export function pairing(p, name, refresh) {
     p.peer_confirmed && !p.confirmed && h("p.soft.small", {}, "The other side has confirmed."));
 }
 
+/** Whether this browser knows Connection-Allowlist, which alone stops WebRTC and preconnect (docs/THREATS.md). */
+const closedPages = navigator.userAgentData?.brands.some((b) => b.brand === "Chromium") ?? false;
+
 /** @param {any} a @param {any} f */
 function approval(a, f) {
   const asked = f.wants.get(`${a.publisher}/${a.id}#${a.seq}`);
@@ -49,6 +52,7 @@ function approval(a, f) {
     asked?.wants?.length ? [h("p", {}, "It may then:"), h("ul.wants", {}, asked.wants.map((w) => h("li", {},
       h("span", {}, w.words, w.optional && h("span.tag", {}, "optional")), w.reason && h("div.soft.small", {}, `It says why: “${w.reason}”`))))]
       : h("p", {}, "It asks for nothing."),
+    !closedPages && h("p.soft.small", {}, "This browser cannot shut pages in completely: the app’s page could tell others what it sees. Chromium, Chrome and Edge can."),
     h("div.row", {},
       action(".main", "Allow", async () => { await call("app.approve", { app }); await f.refresh(); }, { "data-key": "allow-" + a.id }),
       action("", "Not on this device", async () => { await call("app.decline", { app }); await f.refresh(); }, { "data-key": "decline-" + a.id })));

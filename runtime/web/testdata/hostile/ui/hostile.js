@@ -1,5 +1,5 @@
 // What a page may try to reach the outside, its host or other apps. Never shipped.
-const sink = "http://127.0.0.1:@TCP@", udp = "127.0.0.1:@UDP@", other = "@OTHER@";
+const sink = "http://127.0.0.1:@TCP@", udp = "127.0.0.1:@UDP@", rtc = "127.0.0.1:@RTCUDP@", pre = "http://127.0.0.1:@PRE@", other = "@OTHER@";
 
 const attempts = {
   fetch: () => fetch(sink + "/fetch", { mode: "no-cors" }),
@@ -17,19 +17,20 @@ const attempts = {
   dataFrame: () => { const f = document.createElement("iframe"); f.src = `data:text/html,<img src="${sink}/data-frame">`; document.body.append(f); },
   popup: () => { if (!open(sink + "/popup", "_blank")) throw new Error("blocked"); },
   ping: () => document.getElementById("ping").click(),
-  prefetch: () => { for (const rel of ["prefetch", "preconnect", "dns-prefetch", "prerender"]) { const l = document.createElement("link"); l.rel = rel; l.href = `${sink}/late-${rel}`; document.head.append(l); } },
-  preconnect: () => { for (let i = 0; i < 3; i++) { const l = document.createElement("link"); l.rel = "preconnect"; l.crossOrigin = "anonymous"; l.href = sink.replace("127.0.0.1", "localhost"); document.head.append(l); } },
+  prefetch: () => { for (const rel of ["prefetch", "dns-prefetch", "prerender", "preload", "modulepreload"]) { const l = document.createElement("link"); l.rel = rel; l.href = `${sink}/late-${rel}`; document.head.append(l); } },
+  preconnect: () => { for (let i = 0; i < 3; i++) { const l = document.createElement("link"); l.rel = "preconnect"; l.crossOrigin = "anonymous"; l.href = pre.replace("127.0.0.1", i ? "127.0.0.1" : "localhost"); document.head.append(l); } },
   speculation: () => { const s = document.createElement("script"); s.type = "speculationrules"; s.textContent = JSON.stringify({ prefetch: [{ urls: [sink + "/late-rules"], eagerness: "immediate" }] }); document.head.append(s); },
   metaRefresh: () => { const m = document.createElement("meta"); m.httpEquiv = "x-dns-prefetch-control"; m.content = "on"; document.head.append(m); },
   serviceWorker: () => navigator.serviceWorker.register("hostile.js"),
   webrtc: async () => {
-    const pc = new RTCPeerConnection({ iceServers: [{ urls: "stun:" + udp }, { urls: "turn:" + udp, username: "x", credential: "x" }, { urls: "turn:127.0.0.1:@TCP@?transport=tcp", username: "x", credential: "x" }] });
+    const pc = new RTCPeerConnection({ iceServers: [{ urls: "stun:" + rtc }, { urls: "turn:" + rtc, username: "x", credential: "x" }, { urls: "turn:127.0.0.1:@RTCTCP@?transport=tcp", username: "x", credential: "x" }] });
     pc.createDataChannel("x");
     await pc.setLocalDescription(await pc.createOffer());
     await new Promise((done) => setTimeout(done, 1500));
     if (!pc.localDescription?.sdp.includes("a=candidate")) throw new Error("no candidates");
   },
   webtransport: () => new WebTransport("https://" + udp + "/webtransport").ready,
+  lookup: () => { const l = document.createElement("link"); l.rel = "dns-prefetch"; l.href = "http://late.sink.test/"; document.head.append(l); const a = document.createElement("a"); a.href = "http://link.sink.test/"; a.textContent = "link"; document.body.append(a); },
   paint: () => navigator.getBattery?.() ?? Promise.reject(new Error("none")),
 };
 

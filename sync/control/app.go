@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"slices"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -18,32 +19,67 @@ type App struct {
 	Index       keys.Hash // of the bundle's index
 	Collections []record.CollectionID
 
-	// Set in what Apps returns, ignored by NewInstall.
+	// Set in what Apps returns, ignored by NewInstall. Seq to Collections, Op and By
+	// are those of the first claim.
 	Namespace record.NamespaceID
 	Op        keys.Hash
 	By        keys.DeviceID
+	Claims    []Claim
 }
 
-// Apps lists the installed apps in order of namespace: of each, the install with the
-// highest seq that no removal undoes. It needs a keyring because which apps a group
-// uses is sealed; installs that the keyring has no key for are left out, and those
-// that do not hold what they promise are among its Problems.
+// A Claim is what one app installed op says: its author's word, and no more. Which
+// bundles there are, and which follows which, is said by their publisher's
+// signature alone, so no claim can put another out of force.
+type Claim struct {
+	Seq         uint64
+	Index       keys.Hash
+	Collections []record.CollectionID
+	Op          keys.Hash
+	By          keys.DeviceID
+}
+
+// Apps lists the installed apps in order of namespace: those for which an install
+// counts that no removal undoes. Of each, all such installs are Claims, the highest
+// seq first, and of equal ones the lowest op hash. It needs a keyring because which
+// apps a group uses is sealed; installs that the keyring has no key for are left
+// out, and those that do not hold what they promise are among its Problems.
 func (s *State) Apps(k *Keyring) []App {
 	var list []App
 	for _, ops := range s.apps {
-		var best opened
+		var app App
 		for _, o := range ops.installs {
 			in := k.install(o)
-			if in.ok && (!best.ok || in.app.Seq > best.app.Seq || in.app.Seq == best.app.Seq && in.app.Op.Compare(best.app.Op) < 0) {
-				best = in
+			if !in.ok {
+				continue
 			}
+			claims := append(app.Claims, Claim{
+				Seq: in.app.Seq, Index: in.app.Index, Collections: slices.Clone(in.app.Collections), Op: in.app.Op, By: in.app.By,
+			})
+			app, app.Claims = in.app, claims
 		}
-		if best.ok {
-			best.app.Collections = slices.Clone(best.app.Collections)
-			list = append(list, best.app)
+		if len(app.Claims) == 0 {
+			continue
 		}
+		slices.SortFunc(app.Claims, func(a, b Claim) int { return cmp.Or(cmp.Compare(b.Seq, a.Seq), a.Op.Compare(b.Op)) })
+		first := app.Claims[0]
+		app.Seq, app.Index, app.Op, app.By = first.Seq, first.Index, first.Op, first.By
+		app.Collections = slices.Clone(first.Collections)
+		list = append(list, app)
 	}
 	slices.SortFunc(list, func(a, b App) int { return a.Namespace.Compare(b.Namespace) })
+	return list
+}
+
+// Removals lists the valid removals of a namespace that no other removal follows,
+// in order: while they are the same, no removal came between.
+func (s *State) Removals(ns record.NamespaceID) []keys.Hash {
+	var list []keys.Hash
+	if ops := s.apps[ns]; ops != nil {
+		for _, o := range ops.removals {
+			list = append(list, o.Hash)
+		}
+	}
+	slices.SortFunc(list, keys.Hash.Compare)
 	return list
 }
 

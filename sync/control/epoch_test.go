@@ -1,6 +1,7 @@
 package control
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -397,6 +398,21 @@ func TestApps(t *testing.T) {
 	if apps := w.state().Apps(w.keyring(keys.GenerateKeyPair())); len(apps) != 0 {
 		t.Errorf("a stranger sees %+v", apps)
 	}
+	// The lower ones are claims as good as the highest: nobody may have its bundle.
+	install(phone, 1<<53)
+	var seqs []uint64
+	for _, c := range installed()[0].Claims {
+		seqs = append(seqs, c.Seq)
+		if seq := c.Seq; seq < 6 && (c.Index != keys.Hash{byte(seq)} || !slices.Equal(c.Collections, []record.CollectionID{4, 8})) {
+			t.Errorf("claim %+v", c)
+		}
+	}
+	if !slices.Equal(seqs, []uint64{1 << 53, 5, 4, 3}) {
+		t.Errorf("claims of seq %d", seqs)
+	}
+	if r := w.state().Removals(got[0].Namespace); len(r) != 0 {
+		t.Errorf("removed by %v", r)
+	}
 	// Removal beats an install beside it; one after it counts, whatever its seq.
 	removal, err := w.state().NewRemoval(phone, got[0].Namespace)
 	must(t, err)
@@ -410,8 +426,12 @@ func TestApps(t *testing.T) {
 	}
 	at := w.state()
 	install(w.first, 2)
-	if got := installed(); len(got) != 1 || got[0].Seq != 2 {
+	if got := installed(); len(got) != 1 || got[0].Seq != 2 || len(got[0].Claims) != 1 {
 		t.Errorf("installed again: %+v", got)
+	}
+	before := w.state().Removals(got[0].Namespace)
+	if len(before) != 1 {
+		t.Errorf("removed by %v", before)
 	}
 	if got := at.Apps(at.Keyring(phone)); len(got) != 0 {
 		t.Errorf("a state changed afterwards: %+v", got)
@@ -426,7 +446,29 @@ func TestApps(t *testing.T) {
 	if got := installed(); len(got) != 0 {
 		t.Errorf("removed beside: %+v", got)
 	}
+	if after := w.state().Removals(got[0].Namespace); len(after) != 1 || after[0] == before[0] {
+		t.Errorf("removed by %v, before by %v", after, before)
+	}
 	install(w.first, 2)
+	install(phone, 1<<53)
+	install(w.first, 3)
+	want, gone := installed(), w.state().Removals(got[0].Namespace)
+	if len(want) != 1 || len(want[0].Claims) != 3 {
+		t.Fatalf("%+v", want)
+	}
+	for range 30 {
+		order := slices.Clone(w.raws)
+		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		other := NewLog(w.group)
+		addAll(t, other, order, func() {})
+		s := other.Resolve()
+		if d := cmp.Diff(want, s.Apps(s.Keyring(phone))); d != "" {
+			t.Fatalf("another order gives other claims:\n%s", d)
+		}
+		if d := cmp.Diff(gone, s.Removals(want[0].Namespace)); d != "" {
+			t.Fatalf("another order gives other removals:\n%s", d)
+		}
+	}
 }
 
 // Who may install, and what.

@@ -15,11 +15,12 @@ import (
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/internal/tty"
 	"github.com/peers-run/peers-runtime/runtime/control"
+	"github.com/peers-run/peers-runtime/runtime/devkit/sdk"
 )
 
 func newApp(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "app", Short: "Install and look after apps"}
-	c.AddCommand(newAppInstall(e), newAppApprove(e), newAppList(e), newAppOpen(e), newAppRemove(e), newAppLogs(e))
+	c.AddCommand(newAppInstall(e), newAppApprove(e), newAppList(e), newAppOpen(e), newAppRemove(e), newAppLogs(e), newAppSDK(e))
 	return c
 }
 
@@ -193,4 +194,25 @@ func newAppLogs(e *env) *cobra.Command {
 			})
 		},
 	}
+}
+
+func newAppSDK(e *env) *cobra.Command {
+	var force bool
+	c := &cobra.Command{Use: "sdk DIR", Short: "Unpack the SDKs for apps of your own into a folder", Args: cobra.ExactArgs(1)}
+	c.Flags().BoolVar(&force, "force", false, "replace the SDK that the folder holds, with what was changed in it")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		dir, err := filepath.Abs(args[0])
+		if err != nil {
+			return err
+		}
+		n, err := sdk.Unpack(dir, force)
+		if err != nil {
+			return err
+		}
+		return e.print(map[string]any{"dir": dir, "files": n, "module": sdk.Module}, func() {
+			e.say("the SDKs for guests and pages are in %s", dir)
+			e.note("README.md there says how to begin; in an app's folder:\n  go mod edit -require=%s@v0.0.0 -replace=%[1]s=%[2]s", sdk.Module, filepath.Join(dir, "peers"))
+		})
+	}
+	return c
 }

@@ -2,23 +2,17 @@ package hostabi
 
 import (
 	"bytes"
-	"encoding/hex"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/schema"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden file")
 
 func exampleState() guestState {
 	return guestState{
@@ -49,23 +43,11 @@ func TestGolden(t *testing.T) {
 		{"pairs", appendPairs(nil, []Pair{{[]byte("ak"), []byte("v")}, {[]byte("al"), nil}}, true)},
 		{"event message", encodeEvent(EventPush, 7, []byte("hi"))},
 	}
-	var got strings.Builder
+	var got []string
 	for _, l := range layouts {
-		fmt.Fprintf(&got, "%s: %s\n", l[0], hex.EncodeToString(l[1].([]byte)))
+		got = append(got, fmt.Sprintf("%s: %x", l[0], l[1]))
 	}
-	name := filepath.Join("testdata", "structures.golden")
-	if *update {
-		if err := os.WriteFile(name, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("layouts changed (-golden +now):\n%s", diff)
-	}
+	golden.Lines(t, "structures", got...)
 }
 
 func TestStateRoundTrip(t *testing.T) {

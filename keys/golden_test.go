@@ -1,37 +1,11 @@
 package keys
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/peers-run/peers-runtime/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
-
-// golden compares lines of "name value" with testdata/name.golden.
-func golden(t *testing.T, name string, lines ...string) {
-	t.Helper()
-	got := strings.Join(lines, "\n") + "\n"
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
-	}
-}
 
 // pattern gives 32 recognisable bytes: seed, seed+1, …
 func pattern(seed byte) (b [32]byte) {
@@ -60,12 +34,12 @@ func TestGoldenDomains(t *testing.T) {
 	} {
 		lines = append(lines, fmt.Sprintf("%s %v %v", d, Sum(d), Sum(d, []byte("a"), []byte("bc"))))
 	}
-	golden(t, "domains", lines...)
+	golden.Lines(t, "domains", lines...)
 }
 
 func TestGoldenKeyPair(t *testing.T) {
 	k := pair(t, 1)
-	golden(t, "keypair",
+	golden.Lines(t, "keypair",
 		"id "+fmt.Sprintf("%x", [32]byte(k.ID())),
 		"text "+k.ID().String(),
 		"short "+k.ID().Short(),
@@ -79,5 +53,5 @@ func TestGoldenDeviceText(t *testing.T) {
 	for _, id := range []DeviceID{pattern(0), pattern(0x80), {0: 1}, {31: 1}, {31: 0xff}} {
 		lines = append(lines, fmt.Sprintf("%x %s", id[:], id))
 	}
-	golden(t, "device-text", lines...)
+	golden.Lines(t, "device-text", lines...)
 }

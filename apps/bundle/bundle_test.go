@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/hex"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -19,32 +18,10 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/keys/identity"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
-
-// golden compares text with testdata/name.golden.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
-	}
-}
 
 const smallManifest = `manifest = 1
 id = "hello"
@@ -145,9 +122,9 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	message := append([]byte(keys.DomainBundle+"\x00"), b.Hash[:]...)
-	golden(t, "bundle", fmt.Sprintf("publisher %s\ndevice %x\nlog %x\nindex %x\nhash %s\nsigned %x\nsignature %x\nMETA/sig %x\n",
+	golden.Text(t, "bundle", fmt.Sprintf("publisher %s\ndevice %x\nlog %x\nindex %x\nhash %s\nsigned %x\nsignature %x\nMETA/sig %x\n",
 		b.Index.Publisher, [32]byte(by.Key.ID()), by.Log[0], index, b.Hash, message, rawSig, sig))
-	golden(t, "peersapp", hex.Dump(file))
+	golden.Text(t, "peersapp", hex.Dump(file))
 	if !keys.Verify(by.Key.ID(), keys.DomainBundle, b.Hash[:], rawSig) {
 		t.Error("the golden signature does not hold")
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/schema"
 )
@@ -146,7 +147,7 @@ scope = ["b.example", "a.example\", and everything else"]
 			t.Errorf("%s has no words", c)
 		}
 	}
-	golden(t, "words", strings.Join(got, "\n")+"\n")
+	golden.Text(t, "words", strings.Join(got, "\n")+"\n")
 	if Capability("root").Known() || Capability("root").Words() != "do something this version does not know" {
 		t.Error("an unknown capability has words")
 	}
@@ -197,7 +198,7 @@ fields = ["nothing", 3]
 	if err == nil {
 		t.Fatal("it was accepted")
 	}
-	golden(t, "faults", err.Error()+"\nhint: "+fault.HintOf(err)+"\n")
+	golden.Text(t, "faults", err.Error()+"\nhint: "+fault.HintOf(err)+"\n")
 	if fault.CodeOf(err) != fault.Invalid {
 		t.Errorf("code %s", fault.CodeOf(err))
 	}

@@ -2,11 +2,7 @@ package catalog_test
 
 import (
 	"bytes"
-	"encoding/hex"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -17,6 +13,7 @@ import (
 	"github.com/peers-run/peers-runtime/apps/catalog"
 	"github.com/peers-run/peers-runtime/hostabi"
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/record"
 )
@@ -266,8 +263,6 @@ func TestNames(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
-
 // fullEntry has every part an entry can have.
 func fullEntry() *catalog.Entry {
 	signer := keys.DeviceID{31: 7}
@@ -291,23 +286,7 @@ func fullEntry() *catalog.Entry {
 
 func TestGoldenEntry(t *testing.T) {
 	e := fullEntry()
-	got := hex.EncodeToString(e.Encoded()) + "\n"
-	path := filepath.Join("testdata", "entry.golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("entry\n got: %swant: %s", got, want)
-	}
+	golden.Hex(t, "entry", e.Encoded())
 	back, err := catalog.DecodeEntry(e.App, e.Encoded())
 	if err != nil {
 		t.Fatal(err)

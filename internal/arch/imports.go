@@ -67,7 +67,15 @@ func imports(s *source) []Finding {
 			for _, im := range f.imports {
 				to, ours := strings.CutPrefix(im.path+"/", module+"/")
 				to = strings.TrimSuffix(to, "/")
-				if f.test || !ours || inAny(to, allowed) {
+				if f.test || !ours {
+					continue
+				}
+				if to == "internal/golden" && !madeForTests(p.dir) {
+					found = append(found, Finding{Rule: RuleImport, Path: f.path, Line: im.line,
+						Text: "internal/golden declares the -update flag of tests: only tests import it"})
+					continue
+				}
+				if inAny(to, allowed) {
 					continue
 				}
 				found = append(found, Finding{Rule: RuleImport, Path: f.path, Line: im.line,
@@ -140,7 +148,7 @@ func fenceOf(library string) (fence, bool) {
 // conformance suites and whole-system harnesses (storetest, nodetest).
 func madeForTests(dir string) bool {
 	leaf := path.Base(dir)
-	return strings.HasSuffix(leaf, "test") || dir == "internal/netsim" || dir == "internal/testkit"
+	return strings.HasSuffix(leaf, "test") || dir == "internal/netsim" || dir == "internal/golden"
 }
 
 // libraries checks the fences round third-party code, and that no package

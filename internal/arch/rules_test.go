@@ -114,6 +114,8 @@ func TestImports(t *testing.T) {
 		{"the root is no room", map[string]string{"peers.go": doc("peers", "")}, []string{". import"}},
 		{"importing the root", map[string]string{"keys/k.go": "package keys\n" + importing(module)}, []string{"keys/k.go import"}},
 		{"net is not network", map[string]string{"network/n.go": doc("network", "")}, []string{"network import"}},
+		{"goldens in a test", map[string]string{"keys/k_test.go": "package keys\n" + importing(ours("internal/golden"))}, nil},
+		{"goldens in code", map[string]string{"keys/k.go": "package keys\n" + importing(ours("internal/golden"))}, []string{"keys/k.go import"}},
 		{"build tags hide nothing", map[string]string{"keys/k.go": "//go:build plan9\n\npackage keys\n" + importing(ours("sync/record"))},
 			[]string{"keys/k.go import"}},
 		{"testdata is not looked at", map[string]string{"keys/testdata/k.go": "package keys\n" + importing(ours("net/link"))}, nil},

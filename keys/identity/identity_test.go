@@ -1,10 +1,7 @@
 package identity
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -12,11 +9,10 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/keys/oplog"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
 
 // pair is a key pair made of a seed, the same in every run.
 func pair(seed byte) *keys.KeyPair {
@@ -559,14 +555,5 @@ func TestGolden(t *testing.T) {
 	}
 	consent := Consent(laptop, f.user, f.first.ID())
 	got += fmt.Sprintf("consent %x\n", consent[:])
-	path := filepath.Join("testdata", "ops.golden")
-	if *update {
-		must(t, os.MkdirAll("testdata", 0o755))
-		must(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	must(t, err)
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Error(d)
-	}
+	golden.Text(t, "ops", got)
 }

@@ -5,37 +5,17 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"pgregory.net/rapid"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
-	}
-}
 
 func TestWordlist(t *testing.T) {
 	if sum := sha256.Sum256([]byte(english)); hex.EncodeToString(sum[:]) != "2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda" {
@@ -132,7 +112,7 @@ func TestGoldenRecoveryKey(t *testing.T) {
 		s, o, id, seal := sign.Reveal(), open.Reveal(), k.ID(), k.SealKey()
 		fmt.Fprintf(&b, "entropy %x\nsign %x\nopen %x\nid %x\nseal %x\n", v.entropy, s[:], o[:], id[:], seal[:])
 	}
-	golden(t, "recovery", b.String())
+	golden.Text(t, "recovery", b.String())
 }
 
 func TestZeroPhrase(t *testing.T) {

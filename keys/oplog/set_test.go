@@ -3,7 +3,6 @@ package oplog
 import (
 	"bytes"
 	"encoding/hex"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -17,10 +16,9 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
 
 const domain = keys.DomainIdentityOp
 
@@ -494,22 +492,7 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fmt.Sprintf("root %x\nroot-hash %v\nop %x\nop-hash %v\n", root, rootHash, raw, hash)
-	path := filepath.Join("testdata", "op.golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Error(d)
-	}
+	golden.Text(t, "op", got)
 	o, err := Decode(keys.DomainControlOp, raw)
 	if err != nil || !o.Verify(keys.DomainControlOp) || o.Verify(domain) || o.Hash != hash {
 		t.Errorf("decoded: %v", err)

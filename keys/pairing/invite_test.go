@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"pgregory.net/rapid"
 	"rsc.io/qr"
@@ -50,7 +51,7 @@ func TestGoldenInvite(t *testing.T) {
 	full := fixedInvite(t)
 	bare := full
 	bare.Addresses = nil
-	golden(t, "invite", hexLine("bytes", full.bytes()), "link "+full.Link(), "qr "+full.QR(), "text "+full.String(), "bare "+bare.Link())
+	golden.Lines(t, "invite", hexLine("bytes", full.bytes()), "link "+full.Link(), "qr "+full.QR(), "text "+full.String(), "bare "+bare.Link())
 	for _, v := range []Invite{full, bare} {
 		for _, link := range []string{v.Link(), v.QR(), strings.ToLower(v.Link())} {
 			got, err := ParseInvite(link)

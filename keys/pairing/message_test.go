@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 )
 
@@ -51,7 +52,7 @@ func TestGoldenMessages(t *testing.T) {
 			t.Errorf("%T reads back as %+v, %v", m, got, err)
 		}
 	}
-	golden(t, "messages", lines...)
+	golden.Lines(t, "messages", lines...)
 	for k := range 256 {
 		if _, _, ok := bodySize(kind(k)); ok != seen[kind(k)] {
 			t.Errorf("kind %d: known %v, golden %v", k, ok, seen[kind(k)])
@@ -70,7 +71,7 @@ func TestGoldenSession(t *testing.T) {
 		m := s.mac(role)
 		lines = append(lines, hexLine(role, m[:]))
 	}
-	golden(t, "session", lines...)
+	golden.Lines(t, "session", lines...)
 }
 
 func TestDigits(t *testing.T) {

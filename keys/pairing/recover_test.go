@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/keys/mnemonic"
 )
@@ -264,5 +265,5 @@ func TestGoldenRecover(t *testing.T) {
 	x, rescuer, recoverer := keys.SecretFrom(pattern(1)), keyPair(t, 1).ID(), keyPair(t, 2).ID()
 	text := recoverText(x, rescuer, recoverer)
 	sig := words(t, 1).Sign(keys.DomainRecover, text)
-	golden(t, "recover", hexLine("text", text), hexLine("signature", sig[:]), fmt.Sprintf("label %s", RecoveryLabel))
+	golden.Lines(t, "recover", hexLine("text", text), hexLine("signature", sig[:]), fmt.Sprintf("label %s", RecoveryLabel))
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 )
 
@@ -233,7 +234,7 @@ func TestResumeTakesOver(t *testing.T) {
 func TestParseTicket(t *testing.T) {
 	h := newHome(t)
 	good := Ticket{Invite: fixedInvite(t), User: h.user}.Bytes()
-	golden(t, "ticket", hexLine("ticket", good))
+	golden.Lines(t, "ticket", hexLine("ticket", good))
 	set := func(i int, v byte) []byte { b := append([]byte{}, good...); b[i] = v; return b }
 	for name, c := range map[string]struct {
 		b    []byte

@@ -3,11 +3,7 @@ package vault
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -15,28 +11,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
-
-func golden(t *testing.T, name string, data []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	got := hex.EncodeToString(data) + "\n"
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs\n got: %s\nwant: %s", path, got, want)
-	}
-}
 
 func pattern(seed byte) (b [32]byte) {
 	for i := range b {
@@ -94,7 +71,7 @@ func TestGoldenContents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, b)
+		golden.Hex(t, name, b)
 		again, err := decodeContents(b)
 		if err != nil {
 			t.Fatal(err)
@@ -104,8 +81,8 @@ func TestGoldenContents(t *testing.T) {
 }
 
 func TestGoldenFiles(t *testing.T) {
-	golden(t, "plain", samplePlain(t))
-	golden(t, "sealed", sampleSealed(t))
+	golden.Hex(t, "plain", samplePlain(t))
+	golden.Hex(t, "sealed", sampleSealed(t))
 }
 
 // The whole way from a passphrase, so that a changed KDF cannot go unnoticed:
@@ -116,7 +93,7 @@ func TestGoldenPassphrase(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := defaultCost.derive(p, sampleLock().salt).Reveal()
-	golden(t, "key", key[:])
+	golden.Hex(t, "key", key[:])
 }
 
 func TestFileRoundTrip(t *testing.T) {

@@ -3,11 +3,9 @@ package discover
 import (
 	"bytes"
 	"encoding/hex"
-	"flag"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -16,30 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/net/netmon"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
-
-// golden compares bytes with a hex file.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	text := hex.EncodeToString(got) + "\n"
-	if *update {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), text); d != "" {
-		t.Errorf("%s differs (-want +got):\n%s", name, d)
-	}
-}
 
 var (
 	testID = keys.DeviceID(bytes.Repeat([]byte{7}, 32))
@@ -62,14 +40,14 @@ func at(when time.Time) func() time.Time { return func() time.Time { return when
 
 func TestGoldens(t *testing.T) {
 	x := tagOf(testID, dayOf(noon))
-	golden(t, "tag", x[:])
+	golden.Hex(t, "tag", x[:])
 	q, err := question(0x1234)
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "question", q)
+	golden.Hex(t, "question", q)
 	b := answer(t, newZone(testID, 4242, at(noon)), 0x1234)
-	golden(t, "answer", b)
+	golden.Hex(t, "answer", b)
 	if d := cmp.Diff([]instance{{x, 4242}}, parseAnswer(b, 0x1234), cmp.AllowUnexported(instance{})); d != "" {
 		t.Errorf("the answer reads back differently:\n%s", d)
 	}

@@ -4,37 +4,15 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/peers-run/peers-runtime/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	text := hex.EncodeToString(got) + "\n"
-	if *update {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), text); d != "" {
-		t.Errorf("%s differs (-want +got):\n%s", name, d)
-	}
-}
 
 func TestGoldens(t *testing.T) {
 	for name, f := range map[string]frame{
@@ -46,9 +24,9 @@ func TestGoldens(t *testing.T) {
 		"ping":       {framePing, []byte{1, 2, 3, 4, 5, 6, 7, 8}},
 		"pong":       {framePong, []byte{1, 2, 3, 4, 5, 6, 7, 8}},
 	} {
-		golden(t, name, appendFrame(nil, f))
+		golden.Hex(t, name, appendFrame(nil, f))
 	}
-	golden(t, "stream-header", appendHeader(nil, "sync/1"))
+	golden.Hex(t, "stream-header", appendHeader(nil, "sync/1"))
 }
 
 func TestHello(t *testing.T) {

@@ -3,39 +3,13 @@ package batch
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/record"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
-
-func golden(t *testing.T, name string, lines ...string) {
-	t.Helper()
-	got := strings.Join(lines, "\n") + "\n"
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
-	}
-}
 
 func pattern(seed byte) (b [32]byte) {
 	for i := range b {
@@ -81,7 +55,7 @@ func TestGolden(t *testing.T) {
 	h := r.Header()
 	h.BodyLen = uint32(len(r.Bodies[0]))
 	chain := r.Chain(nil)
-	golden(t, "batch",
+	golden.Lines(t, "batch",
 		fmt.Sprintf("header: %x", h.Append(nil)),
 		fmt.Sprintf("body: %x", r.Bodies[0]),
 		fmt.Sprintf("hash: %s", chain[0]),

@@ -3,21 +3,17 @@ package control
 import (
 	"bytes"
 	"encoding/hex"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/keys/oplog"
 	"github.com/peers-run/peers-runtime/sync/record"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
 
 // pattern gives 32 recognisable bytes: seed, seed+1, …
 func pattern(seed byte) (b [32]byte) {
@@ -33,20 +29,6 @@ func pair(seed byte) *keys.KeyPair {
 		panic(err)
 	}
 	return kp
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		must(t, os.MkdirAll("testdata", 0o755))
-		must(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	must(t, err)
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Error(d)
-	}
 }
 
 // goldenBodies has one body of each kind, in order of kind.
@@ -104,7 +86,7 @@ func TestGoldenOps(t *testing.T) {
 			t.Errorf("%s decodes as another op:\n%s", names[i], d)
 		}
 	}
-	golden(t, "ops", got)
+	golden.Text(t, "ops", got)
 }
 
 // epochKeySealed is pattern(20) sealed to pair(1) as an epoch's key. HPKE draws a
@@ -120,7 +102,7 @@ func TestGoldenKeys(t *testing.T) {
 	got := fmt.Sprintf("commitment %v\nnamespace %v\nbatch %x\ncontrol %x\nwrap %x\nwrapped %x\ninstall %x\n",
 		commitment(key[:]), ns, derive(secret, purposeBatch, ns[:]), derive(secret, purposeControl, nil), derive(secret, purposeWrap, nil),
 		newAEAD(derive(secret, purposeWrap, nil)).Seal(nonce, nonce, prior[:], id[:]), appendInstall(nil, goldenInstall()))
-	golden(t, "keys", got)
+	golden.Text(t, "keys", got)
 	ciphertext, err := hex.DecodeString(epochKeySealed)
 	must(t, err)
 	plain, err := pair(1).Open([]byte(purposeEpochKey), ciphertext)

@@ -3,43 +3,17 @@ package keyspace
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/batch"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/store"
 	"github.com/peers-run/peers-runtime/sync/store/storetest"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
-
-func golden(t *testing.T, name string, lines ...string) {
-	t.Helper()
-	got := strings.Join(lines, "\n") + "\n"
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
-	}
-}
 
 func pattern(seed byte) (b [32]byte) {
 	for i := range b {
@@ -63,7 +37,7 @@ func sampleStream() *StreamRow {
 }
 
 func TestGolden(t *testing.T) {
-	golden(t, "keyspace",
+	golden.Lines(t, "keyspace",
 		fmt.Sprintf("group row: %x", cborx.MustMarshal(&GroupRow{Layout: Layout, Group: pattern(1), Incarnation: 2})),
 		fmt.Sprintf("namespace row: %x", cborx.MustMarshal(&NamespaceRow{Namespace: pattern(1), Digest: pattern(2), Changes: 3, Records: 4})),
 		fmt.Sprintf("stream row: %x", cborx.MustMarshal(sampleStream())),

@@ -1,42 +1,15 @@
 package record
 
 import (
-	"flag"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/hlc"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
-
-// golden compares lines of "name: value" with testdata/name.golden.
-func golden(t *testing.T, name string, lines ...string) {
-	t.Helper()
-	got := strings.Join(lines, "\n") + "\n"
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
-	}
-}
 
 // pattern gives 32 recognisable bytes: seed, seed+1, …
 func pattern(seed byte) (b [32]byte) {
@@ -72,14 +45,14 @@ func TestGoldenValues(t *testing.T) {
 	} {
 		lines = append(lines, fmt.Sprintf("%s %q: %x", v.Kind(), v.String(), []byte(v)))
 	}
-	golden(t, "values", lines...)
+	golden.Lines(t, "values", lines...)
 }
 
 func TestGoldenIDs(t *testing.T) {
 	ns := NamespaceID(pattern(1))
 	user, group := keys.UserID(pattern(2)), keys.GroupID(pattern(3))
 	stream := Stream{Namespace: ns, Device: keys.DeviceID(pattern(4)), Incarnation: 0x0123456789abcdef}
-	golden(t, "ids",
+	golden.Lines(t, "ids",
 		fmt.Sprintf("collection 1 writer: %04x", uint16(coll(t, 1, RuleWriter))),
 		fmt.Sprintf("collection 1 admin: %04x", uint16(coll(t, 1, RuleAdmin))),
 		fmt.Sprintf("collection %d author: %04x", MaxCollection, uint16(coll(t, MaxCollection, RuleAuthor))),
@@ -105,7 +78,7 @@ func goldenBody(t *testing.T) *Body {
 
 func TestGoldenBody(t *testing.T) {
 	body := goldenBody(t)
-	golden(t, "body",
+	golden.Lines(t, "body",
 		fmt.Sprintf("every op: %x", AppendBody(nil, body)),
 		fmt.Sprintf("smallest: %x", AppendBody(nil, &Body{Time: 1, Ops: []Op{{Code: OpDelete, Collection: 4, Record: ID{}}}})),
 	)
@@ -131,5 +104,5 @@ func TestGoldenState(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("%s: %x", c.name, enc))
 		lines = append(lines, fmt.Sprintf("%s, digest part: %x", c.name, c.state.DigestPart(nil, devices, 4, testID(1))))
 	}
-	golden(t, "state", lines...)
+	golden.Lines(t, "state", lines...)
 }

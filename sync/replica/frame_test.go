@@ -3,23 +3,18 @@ package replica
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/group"
 	"github.com/peers-run/peers-runtime/sync/group/grouptest"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/vector"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
 
 func pattern(seed byte) (b [32]byte) {
 	for i := range b {
@@ -52,23 +47,7 @@ func TestGolden(t *testing.T) {
 	for _, m := range messages() {
 		lines = append(lines, fmt.Sprintf("%d: %x", m.typ, encodeFrame(nil, m.typ, m.msg)))
 	}
-	got := strings.Join(lines, "\n") + "\n"
-	path := filepath.Join("testdata", "messages.golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
-	}
+	golden.Lines(t, "messages", lines...)
 }
 
 func TestReadFrame(t *testing.T) {

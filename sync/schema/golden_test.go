@@ -1,42 +1,16 @@
 package schema
 
 import (
-	"flag"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/sync/record"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
-
-// golden compares lines of "name: value" with testdata/name.golden.
-func golden(t *testing.T, name string, lines ...string) {
-	t.Helper()
-	got := strings.Join(lines, "\n") + "\n"
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
-	}
-}
 
 const testMillis = 1_795_352_365_123 // 2026-11-22T12:59:25.123Z
 
@@ -85,7 +59,7 @@ func TestGoldenSchema(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("%s: %x", name, b))
 	}
 	slices.Sort(lines)
-	golden(t, "schema", lines...)
+	golden.Lines(t, "schema", lines...)
 }
 
 func TestGoldenParts(t *testing.T) {
@@ -110,7 +84,7 @@ func TestGoldenParts(t *testing.T) {
 		}
 		lines = append(lines, fmt.Sprintf("%s %q: %x cut=%v", v.Kind(), name, b, cut))
 	}
-	golden(t, "parts", lines...)
+	golden.Lines(t, "parts", lines...)
 }
 
 func cityState(name string, lat, lng float64, country, admin1, admin2 string) *record.State {
@@ -137,7 +111,7 @@ func TestGoldenEntries(t *testing.T) {
 			lines = append(lines, fmt.Sprintf("%s: %x", s.Field(1), key))
 		}
 	}
-	golden(t, "entries", lines...)
+	golden.Lines(t, "entries", lines...)
 }
 
 func goldenQueries() map[string]*Query {
@@ -157,7 +131,7 @@ func TestGoldenQuery(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("%s: %x", name, q.Append(nil)))
 	}
 	slices.Sort(lines)
-	golden(t, "query", lines...)
+	golden.Lines(t, "query", lines...)
 }
 
 func TestGoldenCursor(t *testing.T) {
@@ -175,5 +149,5 @@ func TestGoldenCursor(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("%s: %x", name, p.cursor(0, append(lo, id[:]...))))
 	}
 	slices.Sort(lines)
-	golden(t, "cursor", lines...)
+	golden.Lines(t, "cursor", lines...)
 }

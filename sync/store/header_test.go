@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"encoding/hex"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,32 +11,12 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
-
-// golden compares b with the hex in testdata/name.
-func golden(t *testing.T, name string, b []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	got := hex.Dump(b)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s:\n%swant\n%s", name, got, want)
-	}
-}
 
 func TestHeaderGolden(t *testing.T) {
 	h := header{kind: "group", version: 0x01020304}
-	golden(t, "header.golden", h.encode())
+	golden.Text(t, "header", hex.Dump(h.encode()))
 	if got, err := decodeHeader(h.encode()); err != nil || got != h {
 		t.Errorf("decodeHeader = %v, %v", got, err)
 	}
@@ -64,7 +43,7 @@ func TestMetaGolden(t *testing.T) {
 		t.Errorf("decodeMeta = %+v, %v, want %+v", m, err, want)
 	}
 	if order.Uint16([]byte{1, 0}) == 1 { // the golden is of a little-endian machine
-		golden(t, "meta.golden", b)
+		golden.Text(t, "meta", hex.Dump(b))
 	}
 }
 

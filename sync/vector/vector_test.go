@@ -2,18 +2,14 @@ package vector
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/record"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden")
 
 func sample() []Tip {
 	ns := record.NamespaceID{1}
@@ -25,22 +21,7 @@ func sample() []Tip {
 
 func TestGolden(t *testing.T) {
 	got := fmt.Sprintf("tips: %x\nhash: %s\n", Append(nil, sample()), Hash(sample()))
-	path := filepath.Join("testdata", "vector.golden")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs\n got:\n%s\nwant:\n%s", path, got, want)
-	}
+	golden.Text(t, "vector", got)
 	if len(Append(nil, sample())) != 2*TipSize || !Hash(nil).IsZero() {
 		t.Error("sizes or the empty vector's hash are wrong")
 	}

@@ -48,11 +48,8 @@ func (c *Catalog) Wants() []Want {
 // index of a bundle that may not be activated is no error: see its entry.
 func (c *Catalog) AddIndex(hash keys.Hash, index, sig []byte) error {
 	const op = "take in the index of an app"
-	if bundle.Hash(index) != hash {
-		return fault.New(fault.Untrusted, op, "ask another peer for it", "the %d bytes received are not bundle %s", len(index), hash.Short())
-	}
-	if _, _, err := bundle.DecodeSig(sig); err != nil {
-		return fault.Wrap(err, op, "ask another peer for it")
+	if err := checkSent(hash, index, sig); err != nil {
+		return fault.Wrap(err, op, hintAnother)
 	}
 	defer c.tell()
 	c.mu.Lock()
@@ -61,22 +58,80 @@ func (c *Catalog) AddIndex(hash keys.Hash, index, sig []byte) error {
 	if !asked {
 		return nil // answered already, or no longer wanted
 	}
-	b, err := bundle.Open(index, sig, c.resolveKnownLocked)
-	if errors.Is(err, bundle.ErrSignature) {
-		return fault.Wrap(err, op, "ask another peer for it")
+	b, refusal, err := c.openLocked(app, index, sig)
+	if err == nil {
+		err = c.takeIndexLocked(app, hash, b, refusal)
 	}
-	// Even a bundle that is refused may carry news of its publisher: that the
-	// device which signed it was revoked, for one.
-	if x, bad := bundle.DecodeIndex(index); bad == nil && x.Publisher == app.Publisher {
-		switch news := c.learnLocked(x.Log); {
-		case news == nil || err != nil:
-		case fault.CodeOf(news) == fault.Quota:
-			err = news
-		default:
-			return fault.Wrap(news, op, "")
+	return fault.Wrap(err, op, "")
+}
+
+const hintAnother = "ask another peer for it"
+
+// checkSent refuses what was not asked for, before anything is spent on it.
+func checkSent(hash keys.Hash, index, sig []byte) error {
+	if bundle.Hash(index) != hash {
+		return fault.New(fault.Untrusted, "", hintAnother, "the %d bytes received are not bundle %s", len(index), hash.Short())
+	}
+	_, _, err := bundle.DecodeSig(sig)
+	return err
+}
+
+// openLocked opens the index of a bundle that is said to be app's. refusal is about
+// the bundle, err about what the peer sent, or the disk. Even a bundle that is
+// refused may carry news of its publisher: that the device which signed it was
+// revoked, for one.
+func (c *Catalog) openLocked(app bundle.App, index, sig []byte) (b *bundle.Bundle, refusal, err error) {
+	b, refusal = bundle.Open(index, sig, c.resolveKnownLocked)
+	if errors.Is(refusal, bundle.ErrSignature) {
+		return nil, nil, fault.Wrap(refusal, "", hintAnother)
+	}
+	x, bad := bundle.DecodeIndex(index)
+	if bad != nil || x.Publisher != app.Publisher {
+		return b, refusal, nil
+	}
+	switch news := c.learnLocked(x.Log); {
+	case news == nil || refusal != nil:
+	case fault.CodeOf(news) == fault.Quota:
+		refusal = news
+	default:
+		return nil, nil, news
+	}
+	return b, refusal, nil
+}
+
+// Offer takes an index and signature from a peer that are to prove a claim of the
+// group's control log, and takes note of the bundle if they do. Until then the
+// claim leaves no trace here: whoever may write claims can make any number of them,
+// of any seq, and none may cost a true one its place. refusal says why the bundle
+// is not to be had, whoever offers it; err is about what this peer sent, or the
+// disk: ask another.
+func (c *Catalog) Offer(a Announcement, index, sig []byte) (refusal, err error) {
+	const op = "take note of the app"
+	if err := a.check(); err != nil {
+		return fault.Wrap(err, op, ""), nil
+	}
+	if err := checkSent(a.Hash, index, sig); err != nil {
+		return nil, fault.Wrap(err, op, hintAnother)
+	}
+	defer c.tell()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b, refusal, err := c.openLocked(a.App, index, sig)
+	if refusal != nil || err != nil {
+		return refusal, fault.Wrap(err, op, "")
+	}
+	if err := confirms(b, a.App, a.Seq); err != nil {
+		return err, nil
+	}
+	if e := c.entries[a.App]; e != nil {
+		if err := e.newer(a.Seq, a.Hash); err != nil && e.Active != nil {
+			return err, nil // it is older than what runs: nothing a person need know
 		}
 	}
-	return fault.Wrap(c.takeIndexLocked(app, hash, b, err), op, "")
+	if err := c.announceLocked(a); err != nil {
+		return nil, fault.Wrap(err, op, "")
+	}
+	return nil, fault.Wrap(c.takeIndexLocked(a.App, a.Hash, b, nil), op, "")
 }
 
 // announcedLocked finds the app for which the bundle's index is awaited.

@@ -19,19 +19,30 @@ type Announcement struct {
 	Collections []record.CollectionID // ascending
 }
 
-// Announce takes note of a bundle that a peer wants installed. It is idempotent:
-// the node may announce everything anew whenever it starts or the control log
-// changes. An error is about the announcement; a bundle that may not be activated
-// is not an error but Refused in its entry.
+// check refuses what no bundle can be.
+func (a *Announcement) check() error {
+	if !a.App.ID.Valid() || a.Seq < 1 || a.Seq > bundle.MaxSeq || a.Hash.IsZero() || a.App.Publisher == (keys.UserID{}) {
+		return fault.New(fault.Invalid, "", "install it again from its file", "app %s, seq %d of the announcement are not usable", fault.Quote(string(a.App.ID)), a.Seq)
+	}
+	return nil
+}
+
+// Announce takes note of a bundle before its index is here. Use Offer for what
+// somebody merely claims. It is idempotent. An error is about the announcement; a
+// bundle that may not be activated is not an error but Refused in its entry.
 func (c *Catalog) Announce(a Announcement) error {
 	const op = "take note of the app"
-	if !a.App.ID.Valid() || a.Seq < 1 || a.Seq > bundle.MaxSeq || a.Hash.IsZero() || a.App.Publisher == (keys.UserID{}) {
-		return fault.New(fault.Invalid, op, "install it again from its file", "app %s, seq %d of the announcement are not usable", fault.Quote(string(a.App.ID)), a.Seq)
+	if err := a.check(); err != nil {
+		return fault.Wrap(err, op, "")
 	}
 	defer c.tell()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return fault.Wrap(c.updateLocked(a.App, func(e *Entry) error {
+	return fault.Wrap(c.announceLocked(a), op, "")
+}
+
+func (c *Catalog) announceLocked(a Announcement) error {
+	return c.updateLocked(a.App, func(e *Entry) error {
 		for _, i := range []*Installed{e.Active, e.Previous} {
 			if i != nil && i.Hash == a.Hash {
 				return nil
@@ -51,7 +62,7 @@ func (c *Catalog) Announce(a Announcement) error {
 		// the news that the device which signed a higher one was revoked.
 		*p = Pending{Hash: a.Hash, Seq: a.Seq, Stage: Announced, Collections: slices.Clone(a.Collections)}
 		return c.advanceLocked(e, a.Hash)
-	}), op, "")
+	})
 }
 
 // makeRoom drops what matters least when there is too much on its way.
@@ -106,6 +117,13 @@ func (c *Catalog) advanceLocked(e *Entry, hash keys.Hash) error {
 	if p = e.pending(hash); p.Stage != Fetching {
 		return nil
 	}
+	// Another claim of this bundle may have brought its manifest already.
+	if b := c.bundles[hash]; c.cfg.Chunks.Has(b.Index.Manifest().ID) {
+		if _, err := c.fitsLocked(e, p); err != nil && !lost(err) {
+			c.refuseLocked(p, err)
+			return nil
+		}
+	}
 	if _, begun := c.missing[hash]; !begun {
 		c.planLocked(c.bundles[hash], c.cfg.Chunks.Has)
 	}
@@ -135,9 +153,8 @@ func (c *Catalog) planLocked(b *bundle.Bundle, have func(bundle.ChunkID) bool) {
 // acceptLocked takes the verified index of a pending bundle.
 func (c *Catalog) acceptLocked(e *Entry, p *Pending, b *bundle.Bundle) {
 	x, hash := b.Index, b.Hash
-	if b.App() != e.App || x.Seq != p.Seq {
-		c.refuseLocked(p, fault.New(fault.Untrusted, "", "install it again from its file",
-			"it is %s, seq %d, and was announced as %s, seq %d", b.App(), x.Seq, e.App, p.Seq))
+	if err := confirms(b, e.App, p.Seq); err != nil {
+		c.refuseLocked(p, err)
 		return
 	}
 	if !p.ByHand {
@@ -155,6 +172,15 @@ func (c *Catalog) acceptLocked(e *Entry, p *Pending, b *bundle.Bundle) {
 	p.Stage, p.Signer, p.Problem = Fetching, b.Signer, nil
 	e.raise(b.Signer, x.Seq, hash)
 	e.Pending = slices.DeleteFunc(e.Pending, func(o Pending) bool { return o.Stage.verified() && o.Seq < x.Seq }) // p moves
+}
+
+// confirms says whether a verified bundle is what was announced.
+func confirms(b *bundle.Bundle, app bundle.App, seq uint64) error {
+	if b.App() == app && b.Index.Seq == seq {
+		return nil
+	}
+	return fault.New(fault.Untrusted, "", "install it again from its file",
+		"it is %s, seq %d, and was announced as %s, seq %d", b.App(), b.Index.Seq, app, seq)
 }
 
 func (c *Catalog) bytesMissingLocked(hash keys.Hash) (n int64) {

@@ -284,7 +284,7 @@ func (v Value) Ref() ID {
 	return id
 }
 
-// Parts are the values in a compound, nil for other kinds.
+// Parts are the values in a compound, nil for other kinds and for a damaged one.
 func (v Value) Parts() []Value {
 	if v.Kind() != KindCompound {
 		return nil
@@ -295,6 +295,9 @@ func (v Value) Parts() []Value {
 		start := r.Offset()
 		readScalar(&r)
 		parts[i] = r.Since(start)
+	}
+	if r.Err() != nil {
+		return nil // else arrays in arrays, which no value holds, would be walked many times over
 	}
 	return parts
 }

@@ -220,6 +220,7 @@ func FuzzParseValue(f *testing.F) {
 		Compound(Int(1), Text("a"), Ref(testID(2)), Float(0.5), Null())} {
 		f.Add([]byte(v))
 	}
+	f.Add(append([]byte{0x83}, bytes.Repeat([]byte{0x8d}, 4096)...)) // arrays in arrays
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := ParseValue(b)
 		_ = Value(b).String() // no panic on damaged bytes either

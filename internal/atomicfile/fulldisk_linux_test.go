@@ -1,46 +1,19 @@
 package atomicfile
 
 import (
-	"bytes"
 	"errors"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
-)
 
-// inner is set in the environment of the test run again inside a mount
-// namespace of its own, where it may mount what it likes, also without root.
-const inner = "ATOMICFILE_TEST_DIR"
+	"github.com/peers-run/peers-runtime/internal/disktest"
+)
 
 // TestSmallDisk runs against a real file system: one that fills up, and one
 // that is remounted read-only.
-func TestSmallDisk(t *testing.T) {
-	if dir := os.Getenv(inner); dir != "" {
-		onSmallDisk(t, dir)
-		return
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestSmallDisk$", "-test.v")
-	cmd.Env = append(os.Environ(), inner+"="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("in a user and mount namespace (needs a kernel that lets this user make one): %v\n%s", err, out)
-	}
-	if !bytes.Contains(out, []byte("--- PASS: TestSmallDisk")) {
-		t.Fatalf("the inner test did not run:\n%s", out)
-	}
-}
+func TestSmallDisk(t *testing.T) { disktest.Small(t, "64k", onSmallDisk) }
 
 func onSmallDisk(t *testing.T, dir string) {
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Fatal(err)
-	}
 	name := filepath.Join(dir, "x")
 	if err := Write(name, []byte("old")); err != nil {
 		t.Fatal(err)
@@ -54,9 +27,7 @@ func onSmallDisk(t *testing.T, dir string) {
 		t.Error(err)
 	}
 
-	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
-		t.Fatal(err)
-	}
+	disktest.ReadOnly(t, dir)
 	if err := Write(name, []byte("new")); !errors.Is(err, syscall.EROFS) {
 		t.Errorf("Write on a read-only disk = %v, want EROFS", err)
 	}

@@ -6,46 +6,20 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
 
+	"github.com/peers-run/peers-runtime/internal/disktest"
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/sync/store"
 )
 
-// smallDiskEnv is set in the environment of the test run again inside a mount
-// namespace of its own, where it may mount what it likes, also without root.
-const smallDiskEnv = "STORE_TEST_SMALL_DISK"
-
 // TestSmallDisk runs against a real file system that fills up and is then
 // remounted read-only.
-func TestSmallDisk(t *testing.T) {
-	if dir := os.Getenv(smallDiskEnv); dir != "" {
-		onSmallDisk(t, dir)
-		return
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestSmallDisk$", "-test.v")
-	cmd.Env = append(os.Environ(), smallDiskEnv+"="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("in a user and mount namespace (needs a kernel that lets this user make one): %v\n%s", err, out)
-	}
-	if !bytes.Contains(out, []byte("--- PASS: TestSmallDisk")) {
-		t.Fatalf("the inner test did not run:\n%s", out)
-	}
-}
+func TestSmallDisk(t *testing.T) { disktest.Small(t, "1m", onSmallDisk) }
 
 func onSmallDisk(t *testing.T, dir string) {
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(dir, "db")
 	db, err := store.Open(path, options)
 	if err != nil {
@@ -75,9 +49,7 @@ func onSmallDisk(t *testing.T, dir string) {
 		t.Errorf("left over: %q", left)
 	}
 
-	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
-		t.Fatal(err)
-	}
+	disktest.ReadOnly(t, dir)
 	for _, name := range []string{"db", "new"} {
 		if _, err := store.Open(filepath.Join(dir, name), options); fault.CodeOf(err) != fault.ReadOnly || fault.HintOf(err) == "" {
 			t.Errorf("opening %s on a read-only disk: %v, hint %q", name, err, fault.HintOf(err))

@@ -11,7 +11,17 @@ import (
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/golden"
 )
+
+// Numbers cross the wire and names stand in JSON: both stay for ever.
+func TestCodesAreFrozen(t *testing.T) {
+	var lines []string
+	for _, c := range fault.Codes() {
+		lines = append(lines, fmt.Sprintf("%d %s", uint16(c), c))
+	}
+	golden.Frozen(t, "codes", lines...)
+}
 
 // docs/spec/errors.md is the table that other implementations read.
 func TestCodesAreTheSpecs(t *testing.T) {

@@ -62,7 +62,7 @@ function approval(a, f) {
 function words(w, refresh) {
   const confirm = () => {
     const d = dialog("Are the words safe?", [h("p", {}, "Whoever has the 24 words can take over everything; whoever lost every device and the words has lost everything. Delete the file once they are on paper.")],
-      [action(".main", "They are safe", async () => { await call("words.confirm"); d.close(); await refresh(); })], { close: "Not yet" });
+      [action(".main", "They are safe", async () => { await call("words.confirm"); d.close(); await refresh(); })], { close: "Not yet", careful: true });
   };
   return h("section.ask.wait", { "aria-label": "Recovery words" },
     h("h2", {}, "Write down your 24 recovery words"),

@@ -47,15 +47,15 @@ function app(a, f) {
   const ready = a.state === "active";
   const remove = () => {
     const d = dialog(`Remove ${a.name}?`, [h("p", {}, "It stops on all your devices. Its data stays until it is deleted.")],
-      [action(".danger", "Remove", async () => { await call("app.remove", { app: id }); d.close(); await f.refresh(); })], { close: "Keep it" });
+      [action(".danger", "Remove", async () => { await call("app.remove", { app: id }); d.close(); await f.refresh(); })], { close: "Keep it", careful: true });
   };
   const logs = async () => {
-    const lines = await call("app.logs", { app: id });
+    const lines = (await call("app.logs", { app: id })) ?? []; // a page writes none
     showLog(`Log of ${a.name}`, lines, "It has written nothing yet.");
   };
   return h("li", {}, h("span.face", { "aria-hidden": "true" }, [...a.name][0]?.toUpperCase()),
     h("div.what", {}, h("div", {}, h("span.name", {}, a.name), !ready && h("span.tag.wait", {}, appStates[a.state] ?? a.state)),
-      h("div.soft.small", {}, a.reason && !ready ? a.reason : a.version ? `version ${a.version}` : "")),
+      h("div.soft.small", {}, a.state === "declined" ? "you said no; install it again from its file to be asked again" : a.reason && !ready ? a.reason : a.version ? `version ${a.version}` : "")),
     h("div.row", {}, ready && action(".main", "Open", () => f.openApp(id, a.name), { "aria-label": `Open ${a.name}`, "data-key": "open-" + id }),
       action(".quiet", "Log", logs, { "aria-label": `Log of ${a.name}`, "data-key": "log-" + id }),
       h("button.quiet", { type: "button", onclick: remove, "aria-label": `Remove ${a.name}`, "data-key": "remove-" + id }, "Remove")));
@@ -70,7 +70,7 @@ export function showLog(title, lines, none) {
 
 /** @param {any} f */
 export function sync(f) {
-  const rows = f.status.namespaces.map((space) => ({ space, title: f.app(space.id) || space.app || "Names of devices" }))
+  const rows = f.status.namespaces.map((space) => ({ space, title: f.app(space.id) || (space.app === "peers" ? "Names of devices" : space.app) }))
     .sort((a, b) => b.space.records - a.space.records);
   const others = f.status.devices.some((d) => !d.self && !d.revoked);
   return [head("Sync"), h("ul.list", {}, rows.map(({ space, title }) => {
@@ -130,7 +130,7 @@ async function invite() {
 export function about(f) {
   const s = f.status;
   const fact = (name, value, mono = true) => h("div", {}, h("dt", {}, name), h("dd" + (mono ? ".mono" : ""), {}, value));
-  const log = async () => showLog("Log of the runtime", await call("log"), "Nothing happened yet.");
+  const log = async () => showLog("Log of the runtime", (await call("log")) ?? [], "Nothing happened yet.");
   return [head("This device", undefined, action(".quiet", "Log", log, { "aria-label": "Log of the runtime", "data-key": "log" })),
     h("dl.facts", {}, fact("Device", s.device), fact("User", s.user), fact("Group", s.group), fact("Data in", s.home),
       fact("Version", `${s.version || "development"}, port ${s.port}`, false))];

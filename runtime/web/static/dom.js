@@ -57,20 +57,25 @@ export const complain = (err) => toast(err.hint ? `${err.message} — ${err.hint
  * @param {string} title
  * @param {Array<any>} body
  * @param {Array<any>} buttons besides Close
- * @param {{wide?: boolean, close?: string, closed?: () => void}} [more]
+ * @param {{wide?: boolean, close?: string, careful?: boolean}} [more] careful: Enter alone changes nothing
  */
 export function dialog(title, body, buttons = [], more = {}) {
-  const close = h("button", { type: "button", onclick: () => el.close() }, more.close ?? "Close");
+  const opener = document.activeElement?.getAttribute("data-key");
+  const close = h("button", { type: "button", autofocus: more.careful, onclick: () => el.close() }, more.close ?? "Close");
   const el = h("dialog" + (more.wide ? ".wide" : ""), { "aria-labelledby": "dialog-title" },
     h("h2", { id: "dialog-title" }, title), h("div.body", {}, body), h("div.row.end", {}, buttons, close));
-  el.addEventListener("close", () => { el.remove(); more.closed?.(); });
+  el.addEventListener("close", () => {
+    el.remove();
+    if (document.activeElement === document.body) hold(opener); // what opened it was drawn anew meanwhile
+  });
   document.body.append(el);
   el.showModal();
   return el;
 }
 
 /**
- * A button that is off while its work is done and says what went wrong.
+ * A button that does nothing more while its work is done, and says what went wrong.
+ * It is not disabled: that would take the focus from it.
  * @param {string} kind
  * @param {any} text
  * @param {() => Promise<any>} work
@@ -80,11 +85,24 @@ export function action(kind, text, work, props = {}) {
   const el = h("button" + kind, {
     type: "button", ...props,
     onclick: async () => {
-      el.disabled = true;
-      try { await work(); } catch (err) { complain(err); } finally { el.disabled = false; }
+      if (el.ariaDisabled) return;
+      el.ariaDisabled = "true";
+      try { await work(); } catch (err) { complain(err); } finally { el.ariaDisabled = null; }
     },
   }, text);
   return el;
+}
+
+/**
+ * Puts the focus where a person goes on: on what has this key, else on the place
+ * it was in, else on the content. Never on a neighbour, which a second Enter would press.
+ * @param {string|null|undefined} key @param {HTMLElement} [place]
+ */
+export function hold(key, place) {
+  const same = key && document.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  const to = same || (place?.childElementCount ? place : document.getElementById("content"));
+  if (to === place) to.tabIndex = -1;
+  to.focus();
 }
 
 /** Replaces the children of a section only if its data changed, and keeps the focus. */
@@ -100,8 +118,9 @@ export class Section {
     const now = JSON.stringify(data);
     if (now === this.last) return;
     this.last = now;
-    const key = this.el.contains(document.activeElement) ? document.activeElement?.getAttribute("data-key") : null;
+    const had = this.el.contains(document.activeElement);
+    const key = had && document.activeElement?.getAttribute("data-key");
     this.el.replaceChildren(...this.draw(data).flat(9).filter(Boolean));
-    if (key) this.el.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+    if (had) hold(key, this.el);
   }
 }

@@ -1,7 +1,7 @@
 // The dashboard: what the runtime says of itself, kept up to date.
 
 import { begin, call, Problem } from "./api.js";
-import { h, Section, toast, complain } from "./dom.js";
+import { h, hold, Section, toast, complain } from "./dom.js";
 import { short, deviceName, count } from "./words.js";
 import * as cards from "./cards.js";
 import { asks } from "./asks.js";
@@ -33,7 +33,9 @@ function show(kind, build) {
     sections.push(s);
     return s.el;
   };
+  const had = content.contains(document.activeElement);
   content.replaceChildren(...build(section));
+  if (had) hold(null);
   page = { kind, sections };
 }
 

@@ -5,7 +5,7 @@
 // page protocol as ArrayBuffers both ways; the text "closed" ends it.
 
 import { socket, Problem } from "./api.js";
-import { h, complain, toast } from "./dom.js";
+import { h, hold, complain, toast } from "./dom.js";
 
 const stage = document.getElementById("stage");
 const content = document.getElementById("content");
@@ -61,7 +61,7 @@ export function openApp(app, name, reloads = 0) {
       ours.close();
       ws.close();
       if (leave === quit) leave = null;
-      if (frame) back(frame);
+      if (frame) back(frame, "open-" + app);
       if (why) toast(why);
       opened(undefined);
     };
@@ -97,11 +97,12 @@ function show(src, name) {
   where.dataset.before = where.hidden ? "" : "1";
   where.hidden = true;
   tools.replaceChildren(h("span.name", {}, name + " "), h("button", { type: "button", onclick: closeApp }, "Back to Peers"));
+  frame.focus(); // the button that opened it is hidden now
   frame.addEventListener("load", () => frame.focus(), { once: true });
   return frame;
 }
 
-function back(frame) {
+function back(frame, key) {
   if (frame.parentNode !== stage) return;
   stage.replaceChildren();
   stage.hidden = true;
@@ -110,5 +111,5 @@ function back(frame) {
   document.body.classList.remove("framed");
   document.title = "Peers";
   tools.replaceChildren();
-  content.focus();
+  hold(key);
 }

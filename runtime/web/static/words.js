@@ -62,4 +62,5 @@ export const count = (n, one, many = one + "s") => `${n.toLocaleString("en")} ${
 /** States of an app that are not simply "active". */
 export const appStates = {
   announced: "known, not here yet", fetching: "arriving", waiting: "waits for you", refused: "refused", stopped: "stopped", suspended: "suspended",
+  declined: "not on this device",
 };

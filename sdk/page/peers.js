@@ -340,7 +340,7 @@ export class Collection {
     return { rows, next: page.get(k.page.next) };
   }
 
-  // The keys are those of docs/spec/schema.md; what has its default is left out.
+  // The keys are those of docs/spec/data.md §10; what has its default is left out.
   #plan(q) {
     const m = new Map([[1, this.id]]);
     let types = [];

@@ -154,7 +154,7 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-// The query structure of docs/spec/schema.md.
+// The query structure of docs/spec/data.md §10.
 func TestQueryEncoding(t *testing.T) {
 	none := Query{}
 	if got := hex.EncodeToString(none.encode(4)); got != "a10104" {

@@ -180,7 +180,7 @@ type Page[T any] struct {
 	Next []byte // cursor of the next page; nil: there is none
 }
 
-// Keys of a query (docs/spec/schema.md).
+// Keys of a query (docs/spec/data.md §10).
 const (
 	queryCollection = 1
 	queryIndex      = 2

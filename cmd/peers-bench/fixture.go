@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -160,7 +161,9 @@ func (u *user) runs(device, fields, perBatch int) ([][]byte, record.NamespaceID,
 		for i := range perBatch {
 			op.Cells = append(op.Cells, record.Cell{Field: record.FieldID((n+i)%10 + 1), Value: fieldText(uint64(n + i))})
 		}
-		w.add(&record.Body{Time: hlc.FromMillis(start) + hlc.Timestamp(n), Ops: []record.Op{op}})
+		if err := w.add(&record.Body{Time: hlc.FromMillis(start) + hlc.Timestamp(n), Ops: []record.Op{op}}); err != nil {
+			return nil, ns, err
+		}
 	}
 	w.flush()
 	return w.out, ns, nil
@@ -181,7 +184,7 @@ func (u *user) runWriter(device int, incarnation uint64) (w *runWriter, ns recor
 		return nil, ns, 0, errors.New("the fixture's group is not writable")
 	}
 	return &runWriter{
-		u: u, device: device, key: batch.NewKey(secret),
+		u: u, device: device, key: batch.NewKey(secret), nonces: batch.NewNonces(rand.Reader),
 		run: batch.Run{Stream: record.Stream{Namespace: ns, Device: u.devices[device].ID(), Incarnation: incarnation}, Epoch: epoch, RoleOp: role, First: 1},
 	}, ns, loadStart, nil
 }
@@ -194,17 +197,18 @@ type runWriter struct {
 	run    batch.Run
 	chain  []keys.Hash
 	prev   keys.Hash
-	nonce  uint64
+	nonces *batch.Nonces
 	size   int
 	out    [][]byte
 }
 
-func (w *runWriter) add(body *record.Body) {
+func (w *runWriter) add(body *record.Body) error {
 	h := w.run.Header()
 	h.Seq, h.Previous = w.run.First+uint64(len(w.run.Bodies)), w.prev
-	w.nonce++
-	var nonce batch.Nonce
-	binary.LittleEndian.PutUint64(nonce[:], w.nonce)
+	nonce, err := w.nonces.Next()
+	if err != nil {
+		return err
+	}
 	sealed := w.key.Seal(&h, nonce, record.AppendBody(nil, body))
 	w.run.Bodies = append(w.run.Bodies, sealed)
 	w.prev = h.Hash(sealed)
@@ -212,6 +216,7 @@ func (w *runWriter) add(body *record.Body) {
 	if w.size += len(sealed); len(w.run.Bodies) == batch.MaxRunBatches || w.size > 100<<10 {
 		w.flush()
 	}
+	return nil
 }
 
 func (w *runWriter) flush() {
@@ -237,10 +242,13 @@ func (u *user) updates(n, fields int) ([][]byte, error) {
 		x ^= x >> 7
 		x ^= x << 17
 		f := int(x % uint64(fields))
-		w.add(&record.Body{Time: hlc.FromMillis(start+1_000_000) + hlc.Timestamp(i), Ops: []record.Op{{
+		err := w.add(&record.Body{Time: hlc.FromMillis(start+1_000_000) + hlc.Timestamp(i), Ops: []record.Op{{
 			Code: record.OpUpdate, Collection: collection, Record: recordID(start, f/10),
 			Cells: []record.Cell{{Field: record.FieldID(f%10 + 1), Value: fieldText(x)}},
 		}}})
+		if err != nil {
+			return nil, err
+		}
 	}
 	w.flush()
 	return w.out, nil

@@ -74,20 +74,16 @@ func next(header []byte, seq uint64, previous keys.Hash, bodyLen int) {
 	binary.BigEndian.PutUint32(header[HeaderSize-4:], uint32(bodyLen))
 }
 
-// hash hashes a batch. room is scratch that it may grow.
-func hash(room, header, body []byte) (keys.Hash, []byte) {
-	room = append(append(room[:0], header...), body...)
-	return sha256.Sum256(room), room
-}
-
 // Hash is the batch's hash: SHA-256(header ‖ body).
 func (h *Header) Hash(body []byte) keys.Hash {
-	sum, _ := hash(nil, h.Append(make([]byte, 0, HeaderSize+len(body))), body)
-	return sum
+	return sha256.Sum256(append(h.Append(make([]byte, 0, HeaderSize+len(body))), body...))
 }
 
 // A Key seals and opens the bodies of one namespace in one epoch.
-type Key struct{ aead cipher.AEAD }
+type Key struct {
+	secret [chacha20poly1305.KeySize]byte
+	aead   cipher.AEAD
+}
 
 // NewKey makes a Key of 32 secret bytes.
 func NewKey(key [32]byte) Key {
@@ -95,12 +91,8 @@ func NewKey(key [32]byte) Key {
 	if err != nil {
 		panic(err) // the length is right
 	}
-	return Key{aead: aead}
+	return Key{secret: key, aead: aead}
 }
-
-// A Nonce is drawn at random for every body, never counted: a restored backup
-// would repeat a counter.
-type Nonce [nonceSize]byte
 
 // Seal makes a body of plaintext for the batch that h describes; it sets
 // h.BodyLen.
@@ -115,21 +107,12 @@ func (k Key) Seal(h *Header, n Nonce, plaintext []byte) []byte {
 // signature holds, its author made it so: the batch is empty for everybody.
 var ErrSealed = errors.New("body does not open with its epoch's key")
 
-// Open decrypts a body into dst[:0]'s room and returns the plaintext.
+// Open decrypts a body into dst's free room and returns dst with the plaintext
+// behind it.
 func (k Key) Open(dst []byte, h *Header, body []byte) ([]byte, error) {
 	var room [HeaderSize]byte
-	return k.open(dst, h.Append(room[:0]), body)
-}
-
-func (k Key) open(dst, header, body []byte) ([]byte, error) {
-	if len(body) < Overhead {
-		return nil, ErrSealed
-	}
-	out, err := k.aead.Open(dst, body[:nonceSize], body[nonceSize:], header)
-	if err != nil {
-		return nil, ErrSealed
-	}
-	return out, nil
+	o := opener{key: k}
+	return o.open(dst, h.Append(room[:0]), body)
 }
 
 // ErrRun says that bytes are no run, or one whose chain or signature does not

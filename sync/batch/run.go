@@ -1,7 +1,10 @@
 package batch
 
 import (
+	"crypto/sha256"
+	"encoding"
 	"encoding/binary"
+	"slices"
 
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -50,6 +53,11 @@ func (r *Run) Append(b []byte) []byte {
 // AppendTail appends the part that does not repeat what a store knows already:
 // count, bodies and signature.
 func (r *Run) AppendTail(b []byte) []byte {
+	size := 2 + len(r.Sig)
+	for _, body := range r.Bodies {
+		size += 4 + len(body)
+	}
+	b = slices.Grow(b, size)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(r.Bodies)))
 	for _, body := range r.Bodies {
 		b = append(binary.BigEndian.AppendUint32(b, uint32(len(body))), body...)
@@ -94,6 +102,7 @@ func (r *Run) DecodeTail(b []byte) error {
 	}
 	total := len(b)
 	b = b[2:]
+	r.Bodies = slices.Grow(r.Bodies, n)
 	for range n {
 		if len(b) < 4 {
 			return runError("cut short")
@@ -120,16 +129,30 @@ func (r *Run) DecodeTail(b []byte) error {
 func (r *Run) Chain(dst []keys.Hash) []keys.Hash {
 	h := r.Header()
 	header := h.Append(make([]byte, 0, HeaderSize))
-	room := make([]byte, 0, HeaderSize+4096)
+	digest := sha256.New()
+	digest.Write(header[:constant])
+	begun, err := digest.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		panic(err) // crypto/sha256 documents that it can
+	}
 	prev, seq := r.Previous, r.First
 	for _, body := range r.Bodies {
 		next(header, seq, prev, len(body))
-		prev, room = hash(room, header, body)
+		if err := digest.(encoding.BinaryUnmarshaler).UnmarshalBinary(begun); err != nil {
+			panic(err)
+		}
+		digest.Write(header[constant:])
+		digest.Write(body)
+		digest.Sum(prev[:0])
 		dst = append(dst, prev)
 		seq++
 	}
 	return dst
 }
+
+// constant is how many bytes at the start of the headers of a run are the same:
+// whole blocks of SHA-256, which are hashed once for all of them.
+const constant = seqOffset / sha256.BlockSize * sha256.BlockSize
 
 // Verify checks the signature over the last of the hashes that Chain gave.
 func (r *Run) Verify(chain []keys.Hash) error {
@@ -151,7 +174,7 @@ func (r *Run) Sign(k *keys.KeyPair, chain []keys.Hash) {
 // An Opener decrypts and decodes the bodies of a run one after another.
 type Opener struct {
 	run    *Run
-	key    Key
+	opener opener
 	header []byte
 	at     int
 	prev   keys.Hash
@@ -160,7 +183,7 @@ type Opener struct {
 // NewOpener starts at the run's first batch.
 func NewOpener(r *Run, k Key) *Opener {
 	h := r.Header()
-	return &Opener{run: r, key: k, header: h.Append(make([]byte, 0, HeaderSize)), prev: r.Previous}
+	return &Opener{run: r, opener: opener{key: k}, header: h.Append(make([]byte, 0, HeaderSize)), prev: r.Previous}
 }
 
 // Next decrypts the next body into arena's free capacity and decodes it into
@@ -171,7 +194,7 @@ func (o *Opener) Next(arena []byte, hash keys.Hash, body *record.Body) ([]byte, 
 	next(o.header, o.run.First+uint64(o.at), o.prev, len(sealed))
 	o.at, o.prev = o.at+1, hash
 	start := len(arena)
-	arena, err := o.key.open(arena, o.header, sealed)
+	arena, err := o.opener.open(arena, o.header, sealed)
 	if err != nil {
 		return arena, err
 	}

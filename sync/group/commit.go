@@ -2,7 +2,6 @@ package group
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -219,9 +218,9 @@ func (x *txn) appendOwn(s *stream, epoch, role keys.Hash, key batch.Key, plainte
 		o = &ownRun{s: s, run: batch.Run{Stream: s.id, Epoch: epoch, RoleOp: role, First: s.row.Stored + 1, Previous: s.row.Head}}
 		x.own[s.num] = o
 	}
-	var nonce batch.Nonce
-	if _, err := x.g.rand.Read(nonce[:]); err != nil {
-		return fmt.Errorf("no randomness: %w", err)
+	nonce, err := x.g.nonces.Next()
+	if err != nil {
+		return err
 	}
 	h := batch.Header{Stream: s.id, Epoch: epoch, RoleOp: role, Seq: s.row.Stored + 1, Previous: s.row.Head}
 	body := key.Seal(&h, nonce, plaintext)

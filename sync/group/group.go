@@ -32,6 +32,7 @@ import (
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/batch"
 	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/feed"
 	"github.com/peers-run/peers-runtime/sync/hlc"
@@ -72,6 +73,7 @@ type Group struct {
 	// Owned by the writer's hooks and jobs; nothing else touches these.
 	txn     *txn
 	clock   hlc.Clock
+	nonces  *batch.Nonces
 	arrival uint64 // number of the next row in bucket control
 
 	// controlMu guards control, which the writer adds to and sessions read.
@@ -138,6 +140,7 @@ func Open(db store.DB, cfg Config) (*Group, error) {
 	if g.rand == nil {
 		g.rand = rand.Reader
 	}
+	g.nonces = batch.NewNonces(g.rand)
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}

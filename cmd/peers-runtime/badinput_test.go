@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -18,6 +19,12 @@ import (
 // what it said on standard output and standard error.
 func runCommand(t testing.TB, env []string, args ...string) (status int, out, complaint string) {
 	t.Helper()
+	return runCommandIn(t, nil, env, args...)
+}
+
+// runCommandIn gives it a standard input.
+func runCommandIn(t testing.TB, in io.Reader, env []string, args ...string) (status int, out, complaint string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +32,7 @@ func runCommand(t testing.TB, env []string, args ...string) (status int, out, co
 	c := exec.CommandContext(t.Context(), self, args...)
 	c.Env = append(append(os.Environ(), envCommand+"=1"), env...)
 	var o, e bytes.Buffer
-	c.Stdout, c.Stderr = &o, &e
+	c.Stdin, c.Stdout, c.Stderr = in, &o, &e
 	if err := c.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -151,26 +153,53 @@ func bit(b bool) int {
 }
 
 func newRecover(e *env) *cobra.Command {
+	var file string
 	c := &cobra.Command{
 		Use: "recover DEVICE", Short: "Come back with the 24 words: DEVICE is a reachable device's address or ID", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := tty.Open()
-			var words string
-			if err == nil {
-				defer t.Close()
-				words, err = t.Line(cmd.Context(), "the 24 words: ")
-			}
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
-			defer cancel()
-			if err := e.call(ctx, "recover", control.RecoverRequest{Words: words, At: args[0]}, nil); err != nil {
-				return err
-			}
-			e.note("recovered: your data arrives as this device syncs")
-			return nil
-		},
+	}
+	c.Flags().StringVar(&file, "words", "", "read the 24 words from this `file`, - for standard input, instead of asking for them")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		words, err := e.words(cmd.Context(), file)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
+		defer cancel()
+		if err := e.call(ctx, "recover", control.RecoverRequest{Words: words, At: args[0]}, nil); err != nil {
+			return err
+		}
+		e.note("recovered: your data arrives as this device syncs")
+		return nil
 	}
 	return c
+}
+
+// maxWords bounds a file of recovery words in bytes.
+const maxWords = 16 << 10
+
+// words reads the recovery words from a file, or asks for them.
+func (e *env) words(ctx context.Context, file string) (string, error) {
+	const op = "read the recovery words"
+	if file == "" {
+		t, err := tty.Open()
+		if err != nil {
+			return "", fault.Wrap(err, op, "name a file with --words")
+		}
+		defer t.Close()
+		return t.Line(ctx, "the 24 words: ")
+	}
+	in := e.in
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", fault.Wrap(err, op, "name the file that they were written to")
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxWords+1))
+	if err == nil && len(b) > maxWords {
+		err = fault.New(fault.TooBig, "", "the file must hold the 24 words and nothing else", "%s has more than %d bytes", fault.Quote(file), maxWords)
+	}
+	return string(b), fault.Wrap(err, op, "")
 }

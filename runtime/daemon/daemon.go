@@ -232,7 +232,34 @@ func (d *Daemon) appInstall(ctx context.Context, q control.InstallRequest) (cont
 	if err != nil {
 		return control.AppStatus{}, err
 	}
-	return d.apps.Status(string(app.ID))
+	return d.started(ctx, app.Publisher.String()+"/"+string(app.ID))
+}
+
+// startWait is how long an app that was just allowed may take until its calls are
+// answered: a guest is compiled first.
+const startWait = 10 * time.Second
+
+// started waits until an app that is active runs, so that whoever allowed it can
+// use it in the next call. What it cannot wait for, its status says.
+func (d *Daemon) started(ctx context.Context, name string) (control.AppStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for {
+		st, err := d.apps.Status(name)
+		if err != nil || st.State != "active" {
+			return st, err
+		}
+		if _, err := d.apps.OpenPage(name); fault.CodeOf(err) != fault.Busy {
+			return st, nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return st, nil
+		}
+	}
 }
 
 // open is a fresh address of the dashboard that goes on to an app, if one is
@@ -256,9 +283,9 @@ func (d *Daemon) open(app string) (string, error) {
 	return d.server.OpenURL() + "&app=" + url.QueryEscape(a.Publisher+"/"+a.ID), nil
 }
 
-func (d *Daemon) appApprove(_ context.Context, q control.AppRequest) (control.AppStatus, error) {
+func (d *Daemon) appApprove(ctx context.Context, q control.AppRequest) (control.AppStatus, error) {
 	if err := d.apps.ApproveWaiting(q.App); err != nil {
 		return control.AppStatus{}, err
 	}
-	return d.apps.Status(q.App)
+	return d.started(ctx, q.App)
 }

@@ -131,7 +131,7 @@ func (n *Node) Recover(ctx context.Context, words, at string) error {
 	defer release()
 	peer, err := n.reach(ctx, id, addrs)
 	if err != nil {
-		return fault.Wrap(err, opRecover, "")
+		return fault.Wrap(err, opRecover, "check that the device is on, and that it is one of yours")
 	}
 	s, err := peer.OpenStream(ctx, protoRecover)
 	if err != nil {
@@ -194,14 +194,26 @@ func authorise(log []byte, kp, recovery *keys.KeyPair) ([]byte, keys.UserID, err
 // whom reads what a person typed for a device: its id, or its address.
 func (n *Node) whom(ctx context.Context, at string) (keys.DeviceID, []netip.AddrPort, error) {
 	if id, err := keys.ParseDeviceID(at); err == nil {
-		return id, n.places.candidates(id), nil
+		return id, n.places.candidates(id), n.another(id)
 	}
 	addrs, err := lookup(ctx, at)
 	if err != nil || len(addrs) == 0 {
 		return keys.DeviceID{}, nil, fault.New(fault.Invalid, opRecover, "give host:port as the other device shows it, or its device ID", "%s is neither an address nor a device ID", fault.Quote(at))
 	}
 	id, err := n.ep.Identify(ctx, addrs)
+	if err == nil {
+		err = n.another(id)
+	}
 	return id, addrs, err
+}
+
+// another refuses this device itself, whose address is easily typed by mistake:
+// dialling it would only end by running out of time.
+func (n *Node) another(id keys.DeviceID) error {
+	if id == n.ID() {
+		return fault.New(fault.Invalid, opRecover, "give the address or ID of another device of yours, one that has your data", "%s is this device itself", id.Short())
+	}
+	return nil
 }
 
 // reach dials a device until it answers; discovery may find it meanwhile.

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/sync/hlc"
 )
 
@@ -88,7 +89,7 @@ func rawCells(count int, pairs ...any) []byte {
 	return b
 }
 
-func TestDecodeBodyRefuses(t *testing.T) {
+func TestBadInputBody(t *testing.T) {
 	id, one := make([]byte, 16), Int(1)
 	cells := rawCells(2, 1, one)
 	insert := rawOp(nil, 4, 1, 4, id, cells)
@@ -97,55 +98,62 @@ func TestDecodeBodyRefuses(t *testing.T) {
 	for f := range 256 {
 		all = append(all, f+1, one)
 	}
-	for name, b := range map[string][]byte{
-		"nothing":                {},
-		"not an array":           {0xa0},
-		"array of three":         append([]byte{0x83, 0x01, 0x80}, 0x80),
-		"no timestamp":           rawBody(0, insert),
-		"timestamp of text":      append([]byte{0x82, 0x61, '1', 0x81}, insert...),
-		"negative timestamp":     append([]byte{0x82, 0x20, 0x81}, insert...),
-		"long timestamp":         append([]byte{0x82, 0x18, 0x01, 0x81}, insert...),
-		"no ops":                 rawBody(1),
-		"trailing":               append(rawBody(1, insert), 0),
-		"truncated":              rawBody(1, insert)[:20],
-		"more ops than said":     append(append([]byte{0x82, 0x01, 0x81}, del(4, 1)...), del(4, 2)...),
-		"fewer ops than said":    append([]byte{0x82, 0x01, 0x82}, insert...),
-		"indefinite ops":         append(append([]byte{0x82, 0x01, 0x9f}, insert...), 0xff),
-		"code 0":                 rawBody(1, rawOp(nil, 4, 0, 4, id, cells)),
-		"code 256":               rawBody(1, rawOp(nil, 4, 256, 4, id, cells)),
-		"collection 0":           rawBody(1, rawOp(nil, 4, 1, 0, id, cells)),
-		"collection number 0":    rawBody(1, rawOp(nil, 4, 1, 2, id, cells)),
-		"rule 3":                 rawBody(1, rawOp(nil, 4, 1, 7, id, cells)),
-		"collection 65536":       rawBody(1, rawOp(nil, 4, 1, 1<<16|4, id, cells)),
-		"record of 15 bytes":     rawBody(1, rawOp(nil, 4, 1, 4, id[:15], cells)),
-		"record of 17 bytes":     rawBody(1, rawOp(nil, 4, 1, 4, make([]byte, 17), cells)),
-		"delete with cells":      rawBody(1, rawOp(nil, 4, 3, 4, id, cells)),
-		"insert without cells":   rawBody(1, rawOp(nil, 3, 1, 4, id, nil)),
-		"insert of five items":   rawBody(1, rawOp(nil, 5, 1, 4, id, append(slices.Clone(cells), 0))),
-		"update of nothing":      rawBody(1, rawOp(nil, 4, 2, 4, id, rawCells(0))),
-		"odd cells":              rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(1, 1))),
-		"field 0":                rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(2, 0, one))),
-		"field 256":              rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(2, 256, one))),
-		"field twice":            rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(4, 1, one, 1, one))),
-		"fields descend":         rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(4, 2, one, 1, one))),
-		"256 fields":             rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(512, all...))),
-		"value of a map":         rawBody(1, rawOp(nil, 4, 1, 4, id, append(rawCells(2, 1), 0xa0))),
-		"value NaN":              rawBody(1, rawOp(nil, 4, 1, 4, id, append(rawCells(2, 1), 0xf9, 0x7e, 0))),
-		"value too large":        rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(2, 1, Text(strings.Repeat("a", MaxValue-2))))),
-		"value missing":          rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(2, 1))),
-		"record twice":           rawBody(1, del(4, 1), del(4, 1)),
-		"records descend":        rawBody(1, del(4, 2), del(4, 1)),
-		"collections descend":    rawBody(1, del(8, 1), del(4, 2)),
-		"same record, other ops": rawBody(1, insert, rawOp(nil, 3, 3, 4, id, nil)),
-		"malformed, then new":    rawBody(1, del(4, 1), del(4, 1), rawOp(nil, 4, 9, 4, id, cells)),
+	for name, c := range map[string]struct {
+		b    []byte
+		says string
+	}{
+		"nothing":                {[]byte{}, "CBOR ends in the middle of an item"},
+		"not an array":           {[]byte{0xa0}, "CBOR item is of another type than expected"},
+		"array of three":         {append([]byte{0x83, 0x01, 0x80}, 0x80), "not an array of two"},
+		"no timestamp":           {rawBody(0, insert), "no timestamp"},
+		"timestamp of text":      {append([]byte{0x82, 0x61, '1', 0x81}, insert...), "CBOR item is of another type than expected"},
+		"negative timestamp":     {append([]byte{0x82, 0x20, 0x81}, insert...), "CBOR item is of another type than expected"},
+		"long timestamp":         {append([]byte{0x82, 0x18, 0x01, 0x81}, insert...), "CBOR is not in deterministic form"},
+		"no ops":                 {rawBody(1), "wrong number of ops"},
+		"trailing":               {append(rawBody(1, insert), 0), "bytes follow the CBOR item"},
+		"truncated":              {rawBody(1, insert)[:20], "CBOR ends in the middle of an item"},
+		"more ops than said":     {append(append([]byte{0x82, 0x01, 0x81}, del(4, 1)...), del(4, 2)...), "bytes follow the CBOR item"},
+		"fewer ops than said":    {append([]byte{0x82, 0x01, 0x82}, insert...), "CBOR ends in the middle of an item"},
+		"indefinite ops":         {append(append([]byte{0x82, 0x01, 0x9f}, insert...), 0xff), "CBOR is not in deterministic form"},
+		"code 0":                 {rawBody(1, rawOp(nil, 4, 0, 4, id, cells)), "op code out of range"},
+		"code 256":               {rawBody(1, rawOp(nil, 4, 256, 4, id, cells)), "op code out of range"},
+		"collection 0":           {rawBody(1, rawOp(nil, 4, 1, 0, id, cells)), "no such collection or record"},
+		"collection number 0":    {rawBody(1, rawOp(nil, 4, 1, 2, id, cells)), "no such collection or record"},
+		"rule 3":                 {rawBody(1, rawOp(nil, 4, 1, 7, id, cells)), "no such collection or record"},
+		"collection 65536":       {rawBody(1, rawOp(nil, 4, 1, 1<<16|4, id, cells)), "no such collection or record"},
+		"record of 15 bytes":     {rawBody(1, rawOp(nil, 4, 1, 4, id[:15], cells)), "no such collection or record"},
+		"record of 17 bytes":     {rawBody(1, rawOp(nil, 4, 1, 4, make([]byte, 17), cells)), "no such collection or record"},
+		"delete with cells":      {rawBody(1, rawOp(nil, 4, 3, 4, id, cells)), "op of a wrong length"},
+		"insert without cells":   {rawBody(1, rawOp(nil, 3, 1, 4, id, nil)), "op of a wrong length"},
+		"insert of five items":   {rawBody(1, rawOp(nil, 5, 1, 4, id, append(slices.Clone(cells), 0))), "op of a wrong length"},
+		"update of nothing":      {rawBody(1, rawOp(nil, 4, 2, 4, id, rawCells(0))), "wrong number of cells"},
+		"odd cells":              {rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(1, 1))), "wrong number of cells"},
+		"field 0":                {rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(2, 0, one))), "fields out of order"},
+		"field 256":              {rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(2, 256, one))), "fields out of order"},
+		"field twice":            {rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(4, 1, one, 1, one))), "fields out of order"},
+		"fields descend":         {rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(4, 2, one, 1, one))), "fields out of order"},
+		"256 fields":             {rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(512, all...))), "wrong number of cells"},
+		"value of a map":         {rawBody(1, rawOp(nil, 4, 1, 4, id, append(rawCells(2, 1), 0xa0))), "not a valid value: CBOR item is of another type than expected"},
+		"value NaN":              {rawBody(1, rawOp(nil, 4, 1, 4, id, append(rawCells(2, 1), 0xf9, 0x7e, 0))), "not a valid value: CBOR item is of another type than expected"},
+		"value too large":        {rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(2, 1, Text(strings.Repeat("a", MaxValue-2))))), "not a valid value: 65537 bytes, at most 65536"},
+		"nested deeply":          {bytes.Repeat([]byte{0x82}, 100_000), "CBOR item is of another type than expected"},
+		"a value nested deeply":  {rawBody(1, rawOp(nil, 4, 1, 4, id, append(rawCells(2, 1), bytes.Repeat([]byte{0x81}, 10_000)...))), "CBOR item is of another type than expected"},
+		"ops without end":        {[]byte{0x82, 1, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, "CBOR ends in the middle of an item"},
+		"value missing":          {rawBody(1, rawOp(nil, 4, 1, 4, id, rawCells(2, 1))), "CBOR ends in the middle of an item"},
+		"record twice":           {rawBody(1, del(4, 1), del(4, 1)), "ops out of order"},
+		"records descend":        {rawBody(1, del(4, 2), del(4, 1)), "ops out of order"},
+		"collections descend":    {rawBody(1, del(8, 1), del(4, 2)), "ops out of order"},
+		"same record, other ops": {rawBody(1, insert, rawOp(nil, 3, 3, 4, id, nil)), "ops out of order"},
+		"malformed, then new":    {rawBody(1, del(4, 1), del(4, 1), rawOp(nil, 4, 9, 4, id, cells)), "ops out of order"},
 	} {
-		body := *goldenBody(t)
-		if err := DecodeBody(b, &body); !errors.Is(err, ErrBody) || errors.Is(err, ErrUnknownOp) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if len(body.Ops) != 0 {
-			t.Errorf("%s: %d ops of a malformed body show", name, len(body.Ops))
-		}
+		t.Run(name, func(t *testing.T) {
+			body := *goldenBody(t)
+			err := DecodeBody(c.b, &body)
+			faulttest.WantIs(t, err, ErrBody, c.says)
+			if errors.Is(err, ErrUnknownOp) || len(body.Ops) != 0 {
+				t.Errorf("%v, and %d ops of a malformed body show", err, len(body.Ops))
+			}
+		})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/hlc"
 )
@@ -279,7 +280,7 @@ func TestStateOfManyStamps(t *testing.T) {
 	}
 }
 
-func TestDecodeStateRefuses(t *testing.T) {
+func TestBadInputState(t *testing.T) {
 	stamp := []byte{0, 0, 0, 0, 0, 0, 0, 1, 0}
 	for name, b := range map[string][]byte{
 		"nothing":           {},
@@ -300,9 +301,9 @@ func TestDecodeStateRefuses(t *testing.T) {
 		"field twice":       slices.Concat([]byte{1}, stamp, []byte{1, 0, 5, 0, 1, 0xf6, 5, 0, 1, 0xf6}),
 		"fields descend":    slices.Concat([]byte{1}, stamp, []byte{1, 0, 5, 0, 1, 0xf6, 4, 0, 1, 0xf6}),
 	} {
-		if err := DecodeState(b, 3, &State{}); !errors.Is(err, ErrState) {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			faulttest.WantIs(t, DecodeState(b, 3, &State{}), ErrState, "damaged record state")
+		})
 	}
 }
 

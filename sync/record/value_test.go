@@ -2,7 +2,6 @@ package record
 
 import (
 	"bytes"
-	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 )
 
 func drawScalar(t *rapid.T) Value {
@@ -131,49 +131,58 @@ func TestParseValueGivesItself(t *testing.T) {
 	})
 }
 
-func TestParseValueRefuses(t *testing.T) {
+func TestBadInputValue(t *testing.T) {
 	many := make([]Value, MaxCompound+1)
 	for i := range many {
 		many[i] = Int(1)
 	}
-	for name, b := range map[string][]byte{
-		"nothing":               {},
-		"NaN":                   {0xf9, 0x7e, 0x00},
-		"infinity":              {0xf9, 0x7c, 0x00},
-		"minus infinity":        {0xf9, 0xfc, 0x00},
-		"minus zero":            {0xf9, 0x80, 0x00},
-		"wide float":            {0xfa, 0x3f, 0xc0, 0, 0},
-		"wide int":              {0x18, 0x01},
-		"int above int64":       {0x1b, 0x80, 0, 0, 0, 0, 0, 0, 0},
-		"int below int64":       {0x3b, 0x80, 0, 0, 0, 0, 0, 0, 0},
-		"undefined":             {0xf7},
-		"simple 24":             {0xf8, 0x18},
-		"map":                   {0xa0},
-		"unknown tag":           {0xc1, 0x01},
-		"time of text":          cborx.AppendText(cborx.AppendTag(nil, tagTime), "1"),
-		"time of float":         cborx.AppendFloat(cborx.AppendTag(nil, tagTime), 1.5),
-		"time beyond int64":     cborx.AppendUint(cborx.AppendTag(nil, tagTime), math.MaxUint64),
-		"ref of 15 bytes":       cborx.AppendBytes(cborx.AppendTag(nil, tagRef), make([]byte, 15)),
-		"ref of 17 bytes":       cborx.AppendBytes(cborx.AppendTag(nil, tagRef), make([]byte, 17)),
-		"ref of text":           cborx.AppendText(cborx.AppendTag(nil, tagRef), strings.Repeat("a", 16)),
-		"wide ref tag":          append([]byte{0xd9, 0, 37, 0x50}, make([]byte, 16)...),
-		"tag in a tag":          append(cborx.AppendTag(nil, tagTime), Time(time.UnixMilli(1))...),
-		"bad utf-8":             {0x62, 0xc3, 0x28},
-		"surrogate":             {0x63, 0xed, 0xa0, 0x80},
-		"indefinite text":       {0x7f, 0x61, 'a', 0xff},
-		"truncated text":        {0x63, 'a'},
-		"compound in compound":  Compound(Compound(Int(1))),
-		"too many parts":        Compound(many...),
-		"short compound":        {0x82, 0x01},
-		"indefinite compound":   {0x9f, 0x01, 0xff},
-		"trailing":              append(Int(1), 0),
-		"minus zero in a part":  {0x81, 0xf9, 0x80, 0x00},
-		"one byte too many":     Text(strings.Repeat("a", MaxValue-2)),
-		"compound one too many": Compound(Text(strings.Repeat("a", MaxValue-3)), Int(1)),
+	for name, c := range map[string]struct {
+		b    []byte
+		says string
+	}{
+		"nothing":               {[]byte{}, "CBOR item is of another type than expected"},
+		"NaN":                   {[]byte{0xf9, 0x7e, 0x00}, "CBOR item is of another type than expected"},
+		"infinity":              {[]byte{0xf9, 0x7c, 0x00}, "CBOR item is of another type than expected"},
+		"minus infinity":        {[]byte{0xf9, 0xfc, 0x00}, "CBOR item is of another type than expected"},
+		"minus zero":            {[]byte{0xf9, 0x80, 0x00}, "CBOR is not in deterministic form"},
+		"wide float":            {[]byte{0xfa, 0x3f, 0xc0, 0, 0}, "CBOR is not in deterministic form"},
+		"wide int":              {[]byte{0x18, 0x01}, "CBOR is not in deterministic form"},
+		"int above int64":       {[]byte{0x1b, 0x80, 0, 0, 0, 0, 0, 0, 0}, "CBOR item is of another type than expected"},
+		"int below int64":       {[]byte{0x3b, 0x80, 0, 0, 0, 0, 0, 0, 0}, "CBOR item is of another type than expected"},
+		"undefined":             {[]byte{0xf7}, "CBOR item is of another type than expected"},
+		"simple 24":             {[]byte{0xf8, 0x18}, "CBOR item is of another type than expected"},
+		"map":                   {[]byte{0xa0}, "CBOR item is of another type than expected"},
+		"unknown tag":           {[]byte{0xc1, 0x01}, "CBOR item is of another type than expected"},
+		"time of text":          {cborx.AppendText(cborx.AppendTag(nil, tagTime), "1"), "CBOR item is of another type than expected"},
+		"time of float":         {cborx.AppendFloat(cborx.AppendTag(nil, tagTime), 1.5), "CBOR item is of another type than expected"},
+		"time beyond int64":     {cborx.AppendUint(cborx.AppendTag(nil, tagTime), math.MaxUint64), "CBOR item is of another type than expected"},
+		"ref of 15 bytes":       {cborx.AppendBytes(cborx.AppendTag(nil, tagRef), make([]byte, 15)), "CBOR item is of another type than expected"},
+		"ref of 17 bytes":       {cborx.AppendBytes(cborx.AppendTag(nil, tagRef), make([]byte, 17)), "CBOR item is of another type than expected"},
+		"ref of text":           {cborx.AppendText(cborx.AppendTag(nil, tagRef), strings.Repeat("a", 16)), "CBOR item is of another type than expected"},
+		"wide ref tag":          {append([]byte{0xd9, 0, 37, 0x50}, make([]byte, 16)...), "CBOR is not in deterministic form"},
+		"tag in a tag":          {append(cborx.AppendTag(nil, tagTime), Time(time.UnixMilli(1))...), "CBOR item is of another type than expected"},
+		"bad utf-8":             {[]byte{0x62, 0xc3, 0x28}, "CBOR text is not valid UTF-8"},
+		"surrogate":             {[]byte{0x63, 0xed, 0xa0, 0x80}, "CBOR text is not valid UTF-8"},
+		"indefinite text":       {[]byte{0x7f, 0x61, 'a', 0xff}, "CBOR is not in deterministic form"},
+		"truncated text":        {[]byte{0x63, 'a'}, "CBOR ends in the middle of an item"},
+		"compound in compound":  {Compound(Compound(Int(1))), "CBOR item is of another type than expected"},
+		"too many parts":        {Compound(many...), "65 parts, at most 64"},
+		"short compound":        {[]byte{0x82, 0x01}, "CBOR ends in the middle of an item"},
+		"indefinite compound":   {[]byte{0x9f, 0x01, 0xff}, "CBOR is not in deterministic form"},
+		"trailing":              {append(Int(1), 0), "bytes follow the CBOR item"},
+		"nested deeply":         {bytes.Repeat([]byte{0x81}, 100_000), "CBOR item is of another type than expected"},
+		"tags without end":      {bytes.Repeat([]byte{0xc1}, 100_000), "CBOR item is of another type than expected"},
+		"minus zero in a part":  {[]byte{0x81, 0xf9, 0x80, 0x00}, "CBOR is not in deterministic form"},
+		"one byte too many":     {Text(strings.Repeat("a", MaxValue-2)), "65537 bytes, at most 65536"},
+		"compound one too many": {Compound(Text(strings.Repeat("a", MaxValue-3)), Int(1)), "65538 bytes, at most 65536"},
 	} {
-		if v, err := ParseValue(b); !errors.Is(err, ErrValue) || v != nil {
-			t.Errorf("%s: %x accepted (%v)", name, b[:min(len(b), 40)], err)
-		}
+		t.Run(name, func(t *testing.T) {
+			v, err := ParseValue(c.b)
+			faulttest.WantIs(t, err, ErrValue, c.says)
+			if v != nil {
+				t.Errorf("%x gives a value with its error", c.b[:min(len(c.b), 40)])
+			}
+		})
 	}
 }
 

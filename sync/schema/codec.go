@@ -60,13 +60,17 @@ var (
 
 // Decode reads exactly what Encode writes and validates it.
 func Decode(b []byte) (*Schema, error) {
-	const op = "read the schema"
+	const op, hint = "read the schema", "the app is damaged or made for another version: install it again"
 	if len(b) > MaxEncoded {
-		return nil, fault.New(fault.TooBig, op, "", "it takes %d bytes, at most %d", len(b), MaxEncoded)
+		return nil, fault.New(fault.TooBig, op, hint, "it takes %d bytes, at most %d", len(b), MaxEncoded)
 	}
 	r := cborx.NewReader(b)
-	if n, version := r.Array(), r.Uint(); r.Err() == nil && (n != 2 || version != codecVersion) {
+	n, version := r.Array(), r.Uint()
+	if r.Err() == nil && version != codecVersion {
 		return nil, fault.New(fault.Version, op, "update Peers on this device", "version %d is unknown", version)
+	}
+	if n != 2 {
+		r.Fail(errForm)
 	}
 	s := &Schema{}
 	last := uint64(0)
@@ -77,7 +81,7 @@ func Decode(b []byte) (*Schema, error) {
 		}
 	}
 	if err := r.Done(); err != nil {
-		return nil, fault.New(fault.Invalid, op, "", "%w", err)
+		return nil, fault.New(fault.Invalid, op, hint, "%w", err)
 	}
 	if err := s.Validate(); err != nil {
 		return nil, fault.Wrap(err, op, "")

@@ -95,12 +95,12 @@ func (q *Query) Plan(s *Schema) (*Plan, error) {
 	}
 	for _, t := range []string{q.Prefix, q.Words} {
 		if len(t) > MaxText || !utf8.ValidString(t) {
-			return nil, badQuery("", "a text of %d bytes, of at most %d bytes of UTF-8", len(t), MaxText)
+			return nil, badQuery("search for less text", "a text of %d bytes, of at most %d bytes of UTF-8", len(t), MaxText)
 		}
 	}
 	for _, v := range append([]record.Value{q.From.Value, q.To.Value}, q.Equal...) {
 		if _, err := record.ParseValue(v); err != nil && len(v) > 0 {
-			return nil, badQuery("", "%w", err)
+			return nil, badQuery("compare with a value of the field's kind", "%w", err)
 		}
 	}
 	if q.Index != 0 {
@@ -169,7 +169,7 @@ func (p *Plan) resolveOrdered(q *Query, c *Collection) error {
 	narrows := q.From.set() || q.To.set() || q.Prefix != ""
 	switch {
 	case len(q.Equal) > len(fields), narrows && len(q.Equal) == len(fields):
-		return badQuery("", "index %q covers %d fields, the query more", p.index.Name, len(fields))
+		return badQuery("compare fewer fields, or declare an index that has them", "index %q covers %d fields, the query more", p.index.Name, len(fields))
 	case q.Prefix != "" && (q.From.set() || q.To.set()):
 		return badQuery("give one of them", "a prefix and a range exclude each other")
 	}
@@ -230,7 +230,7 @@ func (k *keyer) narrow(q *Query, c *Collection, field record.FieldID) (lo, hi []
 			return nil, nil, badQuery("leave the bound out", "null is no bound of a range")
 		}
 		if i == 1 && from != 0 && from != first {
-			return nil, nil, badQuery("", "the range goes from %s to %s", q.From.Value.Kind(), q.To.Value.Kind())
+			return nil, nil, badQuery("give both ends the same kind", "the range goes from %s to %s", q.From.Value.Kind(), q.To.Value.Kind())
 		}
 		from, to = first, last
 	}

@@ -120,7 +120,7 @@ func TestCursorUnderWrites(t *testing.T) {
 	})
 }
 
-func TestPlanRefuses(t *testing.T) {
+func TestBadInputPlan(t *testing.T) {
 	text := func(s string) []record.Value { return []record.Value{record.Text(s)} }
 	long := strings.Repeat("a", MaxText+1)
 	base := func(change func(q *Query)) *Query {
@@ -164,6 +164,9 @@ func TestPlanRefuses(t *testing.T) {
 		p, err := c.q.Plan(citySchema())
 		if p != nil || fault.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "cannot query the collection: ") {
 			t.Errorf("want %q, got: %v", c.says, err)
+		}
+		if fault.HintOf(err) == "" {
+			t.Errorf("%v: no hint", err)
 		}
 	}
 	s := citySchema()

@@ -88,7 +88,7 @@ var errQuery = errors.New("the encoded query has a wrong form")
 func DecodeQuery(b []byte) (*Query, error) {
 	const op, hint = "read the query", "build the query with an SDK of this version"
 	if len(b) > MaxQuery {
-		return nil, fault.New(fault.TooBig, op, "", "it takes %d bytes, at most %d", len(b), MaxQuery)
+		return nil, fault.New(fault.TooBig, op, "ask for less at once", "it takes %d bytes, at most %d", len(b), MaxQuery)
 	}
 	r := cborx.NewReader(b)
 	q := &Query{}

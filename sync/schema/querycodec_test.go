@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/sync/record"
 )
 
@@ -41,48 +42,55 @@ func TestQueryRoundTrip(t *testing.T) {
 	})
 }
 
-func TestDecodeQueryRefuses(t *testing.T) {
-	for name, b := range map[string][]byte{
-		"nothing":            {},
-		"array":              {0x81, 1},
-		"trailing":           {0xa1, 1, 4, 0},
-		"truncated":          {0xa1, 1},
-		"unknown key":        {0xa1, 13, 1},
-		"key 0":              {0xa1, 0, 1},
-		"keys descend":       {0xa2, 2, 1, 1, 4},
-		"key twice":          {0xa2, 1, 4, 1, 4},
-		"collection 0":       {0xa1, 1, 0},
-		"collection 65536":   {0xa1, 1, 0x1a, 0, 1, 0, 0},
-		"index 0":            {0xa1, 2, 0},
-		"index 256":          {0xa1, 2, 0x19, 1, 0},
-		"equal to nothing":   {0xa1, 3, 0x80},
-		"five equal":         {0xa1, 3, 0x85, 1, 1, 1, 1, 1},
-		"equal NaN":          {0xa1, 3, 0x81, 0xf9, 0x7e, 0},
-		"from and after":     {0xa2, 4, 1, 5, 1},
-		"to and before":      {0xa2, 6, 1, 7, 1},
-		"from a map":         {0xa1, 4, 0xa0},
-		"empty prefix":       {0xa1, 8, 0x60},
-		"empty words":        {0xa1, 9, 0x60},
-		"words of bytes":     {0xa1, 9, 0x41, 'a'},
-		"words not UTF-8":    {0xa1, 9, 0x61, 0xff},
-		"long words":         append([]byte{0xa1, 9, 0x79, 4, 1}, bytes.Repeat([]byte{'a'}, MaxText+1)...),
-		"descending false":   {0xa1, 10, 0xf4},
-		"descending null":    {0xa1, 10, 0xf6},
-		"limit 0":            {0xa1, 11, 0},
-		"limit 1001":         {0xa1, 11, 0x19, 3, 0xe9},
-		"negative limit":     {0xa1, 11, 0x20},
-		"empty cursor":       {0xa1, 12, 0x40},
-		"limit in long form": {0xa1, 11, 0x18, 5},
-		"too large":          append([]byte{0xa1, 12, 0x5a, 0, 1, 0, 0}, make([]byte, MaxQuery)...),
+func TestBadInputQuery(t *testing.T) {
+	for name, c := range map[string]struct {
+		b    []byte
+		says string
+	}{
+		"nothing":            {[]byte{}, "CBOR ends in the middle of an item"},
+		"array":              {[]byte{0x81, 1}, "CBOR item is of another type than expected"},
+		"trailing":           {[]byte{0xa1, 1, 4, 0}, "bytes follow the CBOR item"},
+		"truncated":          {[]byte{0xa1, 1}, "CBOR ends in the middle of an item"},
+		"nested deeply":      {append([]byte{0xa1, 3}, bytes.Repeat([]byte{0x81}, 10_000)...), "CBOR item is of another type than expected"},
+		"unknown key":        {[]byte{0xa1, 13, 1}, "the encoded query has a wrong form"},
+		"key 0":              {[]byte{0xa1, 0, 1}, "the encoded query has a wrong form"},
+		"keys descend":       {[]byte{0xa2, 2, 1, 1, 4}, "the encoded query has a wrong form"},
+		"key twice":          {[]byte{0xa2, 1, 4, 1, 4}, "the encoded query has a wrong form"},
+		"collection 0":       {[]byte{0xa1, 1, 0}, "the encoded query has a wrong form"},
+		"collection 65536":   {[]byte{0xa1, 1, 0x1a, 0, 1, 0, 0}, "the encoded query has a wrong form"},
+		"index 0":            {[]byte{0xa1, 2, 0}, "the encoded query has a wrong form"},
+		"index 256":          {[]byte{0xa1, 2, 0x19, 1, 0}, "the encoded query has a wrong form"},
+		"equal to nothing":   {[]byte{0xa1, 3, 0x80}, "the encoded query has a wrong form"},
+		"five equal":         {[]byte{0xa1, 3, 0x85, 1, 1, 1, 1, 1}, "the encoded query has a wrong form"},
+		"equal NaN":          {[]byte{0xa1, 3, 0x81, 0xf9, 0x7e, 0}, "CBOR item is of another type than expected"},
+		"from and after":     {[]byte{0xa2, 4, 1, 5, 1}, "the encoded query has a wrong form"},
+		"to and before":      {[]byte{0xa2, 6, 1, 7, 1}, "the encoded query has a wrong form"},
+		"from a map":         {[]byte{0xa1, 4, 0xa0}, "CBOR item is of another type than expected"},
+		"empty prefix":       {[]byte{0xa1, 8, 0x60}, "the encoded query has a wrong form"},
+		"empty words":        {[]byte{0xa1, 9, 0x60}, "the encoded query has a wrong form"},
+		"words of bytes":     {[]byte{0xa1, 9, 0x41, 'a'}, "CBOR item is of another type than expected"},
+		"words not UTF-8":    {[]byte{0xa1, 9, 0x61, 0xff}, "CBOR text is not valid UTF-8"},
+		"long words":         {append([]byte{0xa1, 9, 0x79, 4, 1}, bytes.Repeat([]byte{'a'}, MaxText+1)...), "the encoded query has a wrong form"},
+		"descending false":   {[]byte{0xa1, 10, 0xf4}, "the encoded query has a wrong form"},
+		"descending null":    {[]byte{0xa1, 10, 0xf6}, "the encoded query has a wrong form"},
+		"limit 0":            {[]byte{0xa1, 11, 0}, "the encoded query has a wrong form"},
+		"limit 1001":         {[]byte{0xa1, 11, 0x19, 3, 0xe9}, "the encoded query has a wrong form"},
+		"negative limit":     {[]byte{0xa1, 11, 0x20}, "CBOR item is of another type than expected"},
+		"empty cursor":       {[]byte{0xa1, 12, 0x40}, "the encoded query has a wrong form"},
+		"limit in long form": {[]byte{0xa1, 11, 0x18, 5}, "CBOR is not in deterministic form"},
+		"too large":          {append([]byte{0xa1, 12, 0x5a, 0, 1, 0, 0}, make([]byte, MaxQuery)...), "it takes 65543 bytes, at most 65536"},
 	} {
-		q, err := DecodeQuery(b)
-		want := fault.Invalid
-		if name == "too large" {
-			want = fault.TooBig
-		}
-		if q != nil || fault.CodeOf(err) != want {
-			t.Errorf("%s: %+v, %v", name, q, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			q, err := DecodeQuery(c.b)
+			code, hint := fault.Invalid, "build the query with an SDK"
+			if name == "too large" {
+				code, hint = fault.TooBig, "ask for less"
+			}
+			faulttest.Want(t, err, code, c.says, hint)
+			if q != nil {
+				t.Errorf("a query came with the error: %+v", q)
+			}
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"bytes"
+	"fmt"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -90,7 +91,7 @@ func (p *Plan) Run(src Source) (Page, error) {
 // would take too long.
 func (p *Plan) Count(src Source, limit int) (n int, more bool, err error) {
 	if limit < 0 || limit > MaxCount {
-		return 0, false, badQuery("", "a count up to %d is not between 1 and %d", limit, MaxCount)
+		return 0, false, badQuery(fmt.Sprintf("count up to %d at most", MaxCount), "a count up to %d is not between 1 and %d", limit, MaxCount)
 	}
 	if limit == 0 {
 		limit = MaxCount

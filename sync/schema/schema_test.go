@@ -11,6 +11,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/sync/record"
 )
 
@@ -168,36 +169,45 @@ func TestSchemaRoundTrip(t *testing.T) {
 	})
 }
 
-func TestDecodeRefuses(t *testing.T) {
+func TestBadInput(t *testing.T) {
 	good := encode(t, mixedSchema())
-	for name, b := range map[string][]byte{
-		"nothing":        {},
-		"trailing":       append(bytes.Clone(good), 0),
-		"truncated":      good[:len(good)-1],
-		"too large":      make([]byte, MaxEncoded+1),
-		"descending":     {0x82, 1, 0x82, 0x84, 8, 0x61, 'a', 0x80, 0x80, 0x84, 4, 0x61, 'b', 0x80, 0x80},
-		"twice":          {0x82, 1, 0x82, 0x84, 4, 0x61, 'a', 0x80, 0x80, 0x84, 4, 0x61, 'b', 0x80, 0x80},
-		"field 256":      {0x82, 1, 0x81, 0x84, 4, 0x61, 'a', 0x81, 0x83, 0x19, 1, 0, 0x61, 'f', 1, 0x80},
-		"field 0":        {0x82, 1, 0x81, 0x84, 4, 0x61, 'a', 0x81, 0x83, 0, 0x61, 'f', 1, 0x80},
-		"kind 300":       {0x82, 1, 0x81, 0x84, 4, 0x61, 'a', 0x81, 0x83, 1, 0x61, 'f', 0x19, 1, 44, 0x80},
-		"kind null":      {0x82, 1, 0x81, 0x84, 4, 0x61, 'a', 0x81, 0x83, 1, 0x61, 'f', 0, 0x80},
-		"collection 0":   {0x82, 1, 0x81, 0x84, 0, 0x61, 'a', 0x80, 0x80},
-		"65536":          {0x82, 1, 0x81, 0x84, 0x1a, 0, 1, 0, 4, 0x61, 'a', 0x80, 0x80},
-		"three items":    {0x82, 1, 0x81, 0x83, 4, 0x61, 'a', 0x80},
-		"array of three": {0x83, 1, 0x80, 0x80},
-		"later version":  {0x82, 2, 0x80},
+	for name, c := range map[string]struct {
+		b    []byte
+		says string
+	}{
+		"nothing":        {[]byte{}, "CBOR ends in the middle of an item"},
+		"trailing":       {append(bytes.Clone(good), 0), "bytes follow the CBOR item"},
+		"truncated":      {good[:len(good)-1], "CBOR ends in the middle of an item"},
+		"too large":      {make([]byte, MaxEncoded+1), "it takes 65537 bytes, at most 65536"},
+		"descending":     {[]byte{0x82, 1, 0x82, 0x84, 8, 0x61, 'a', 0x80, 0x80, 0x84, 4, 0x61, 'b', 0x80, 0x80}, "the encoded schema is not in ascending order"},
+		"twice":          {[]byte{0x82, 1, 0x82, 0x84, 4, 0x61, 'a', 0x80, 0x80, 0x84, 4, 0x61, 'b', 0x80, 0x80}, "the encoded schema is not in ascending order"},
+		"field 256":      {[]byte{0x82, 1, 0x81, 0x84, 4, 0x61, 'a', 0x81, 0x83, 0x19, 1, 0, 0x61, 'f', 1, 0x80}, "the encoded schema has a wrong form"},
+		"field 0":        {[]byte{0x82, 1, 0x81, 0x84, 4, 0x61, 'a', 0x81, 0x83, 0, 0x61, 'f', 1, 0x80}, "the encoded schema is not in ascending order"},
+		"kind 300":       {[]byte{0x82, 1, 0x81, 0x84, 4, 0x61, 'a', 0x81, 0x83, 1, 0x61, 'f', 0x19, 1, 44, 0x80}, "the encoded schema has a wrong form"},
+		"kind null":      {[]byte{0x82, 1, 0x81, 0x84, 4, 0x61, 'a', 0x81, 0x83, 1, 0x61, 'f', 0, 0x80}, "cannot use the schema: collection \"a\" (1), field \"f\" (1): null is not a kind of field"},
+		"collection 0":   {[]byte{0x82, 1, 0x81, 0x84, 0, 0x61, 'a', 0x80, 0x80}, "the encoded schema is not in ascending order"},
+		"65536":          {[]byte{0x82, 1, 0x81, 0x84, 0x1a, 0, 1, 0, 4, 0x61, 'a', 0x80, 0x80}, "the encoded schema has a wrong form"},
+		"nested deeply":  {bytes.Repeat([]byte{0x82}, MaxEncoded), "CBOR item is of another type than expected"},
+		"three items":    {[]byte{0x82, 1, 0x81, 0x83, 4, 0x61, 'a', 0x80}, "the encoded schema has a wrong form"},
+		"array of three": {[]byte{0x83, 1, 0x80, 0x80}, "the encoded schema has a wrong form"},
+		"later version":  {[]byte{0x82, 2, 0x80}, "version 2 is unknown"},
 	} {
-		s, err := Decode(b)
-		want := fault.Invalid
-		switch name {
-		case "too large":
-			want = fault.TooBig
-		case "later version", "array of three":
-			want = fault.Version
-		}
-		if s != nil || fault.CodeOf(err) != want {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			s, err := Decode(c.b)
+			code, hint := fault.Invalid, "install it again"
+			switch name {
+			case "too large":
+				code = fault.TooBig
+			case "later version":
+				code, hint = fault.Version, "update Peers"
+			case "kind null":
+				hint = "correct the app's collections"
+			}
+			faulttest.Want(t, err, code, c.says, hint)
+			if s != nil {
+				t.Error("a schema came with the error")
+			}
+		})
 	}
 }
 

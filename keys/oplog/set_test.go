@@ -284,101 +284,12 @@ func TestViewStays(t *testing.T) {
 	}
 }
 
-func TestRefused(t *testing.T) {
-	m := &maker{}
-	m.sign(t, pair(1))
-	m.sign(t, pair(2))
-	m.sign(t, pair(1), 0)
-	flipped := bytes.Clone(m.raws[2])
-	flipped[len(flipped)-1] ^= 1
-	edited := bytes.Replace(m.raws[2], []byte("op 2"), []byte("op 9"), 1)
-	big, _, err := Sign(pair(1), domain, Draft{Kind: 1, Parents: m.hashes[:1], Clear: make([]byte, MaxSize-200)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct {
-		raw  []byte
-		code fault.Code
-	}{
-		"another log's root":  {m.raws[1], fault.Conflict},
-		"a flipped signature": {flipped, fault.Untrusted},
-		"edited content":      {edited, fault.Untrusted},
-		"too big":             {append(big, make([]byte, 300)...), fault.TooBig},
-		"trailing bytes":      {append(bytes.Clone(m.raws[2]), 0), fault.Invalid},
-		"cut off":             {m.raws[2][:40], fault.Invalid},
-		"nothing":             {nil, fault.Invalid},
-	} {
-		s := m.set()
-		fill(t, s, m.raws[:1])
-		if _, err := s.Add(c.raw); fault.CodeOf(err) != c.code {
-			t.Errorf("%s: %v", name, err)
-		}
-		if s.Len() != 1 || s.Waiting() != 0 {
-			t.Errorf("%s: the set changed", name)
-		}
-	}
-	// With an author of small order, one signature holds for many messages:
-	// here R = identity and S = 0.
-	weak := weakOp(m.hashes[0])
-	s := m.set()
-	fill(t, s, m.raws[:1])
-	if _, err := s.Add(weak); fault.CodeOf(err) != fault.Untrusted {
-		t.Errorf("small order: %v", err)
-	}
-	if _, _, err := Sign(pair(1), domain, Draft{Kind: 1, Clear: make([]byte, MaxSize)}); fault.CodeOf(err) != fault.TooBig {
-		t.Errorf("signed: %v", err)
-	}
-	if _, _, err := Sign(pair(1), domain, Draft{Kind: 1, Parents: many(MaxParents + 1)}); fault.CodeOf(err) != fault.TooBig {
-		t.Errorf("signed: %v", err)
-	}
-}
-
 func many(n int) []keys.Hash {
 	list := make([]keys.Hash, n)
 	for i := range list {
 		list[i] = keys.Hash{byte(i >> 8), byte(i)}
 	}
 	return list
-}
-
-// weakOp is an op whose author is the neutral point.
-func weakOp(parent keys.Hash) []byte {
-	neutral := [32]byte{1}
-	b := cborx.AppendUint(cborx.AppendUint(cborx.AppendArray(cborx.AppendArray(nil, 2), 6), 1), 1)
-	b = cborx.AppendBytes(cborx.AppendArray(b, 1), parent[:])
-	b = cborx.AppendBytes(cborx.AppendBytes(cborx.AppendBytes(b, neutral[:]), nil), nil)
-	return cborx.AppendBytes(b, append(neutral[:], make([]byte, 32)...))
-}
-
-func TestMalformedEnvelopes(t *testing.T) {
-	a, b := keys.Hash{1}, keys.Hash{2}
-	author := pair(1).ID()
-	op := func(parents []keys.Hash, fields int, authorLen, sigLen int) []byte {
-		out := cborx.AppendUint(cborx.AppendUint(cborx.AppendArray(cborx.AppendArray(nil, 2), fields), 1), 1)
-		out = cborx.AppendArray(out, len(parents))
-		for _, p := range parents {
-			out = cborx.AppendBytes(out, p[:])
-		}
-		out = cborx.AppendBytes(cborx.AppendBytes(cborx.AppendBytes(out, author[:authorLen]), nil), nil)
-		return cborx.AppendBytes(out, make([]byte, sigLen))
-	}
-	if _, err := Decode(domain, op([]keys.Hash{a, b}, 6, 32, 64)); err != nil {
-		t.Fatal(err)
-	}
-	for name, raw := range map[string][]byte{
-		"descending parents": op([]keys.Hash{b, a}, 6, 32, 64),
-		"a parent twice":     op([]keys.Hash{a, a}, 6, 32, 64),
-		"65 parents":         op(many(MaxParents+1), 6, 32, 64),
-		"7 fields":           op([]keys.Hash{a}, 7, 32, 64),
-		"short author":       op([]keys.Hash{a}, 6, 31, 64),
-		"short signature":    op([]keys.Hash{a}, 6, 32, 63),
-		"long form of 1":     bytes.Replace(op(nil, 6, 32, 64), []byte{0x86, 1, 1}, []byte{0x86, 0x18, 1, 1}, 1),
-		"indefinite array":   bytes.Replace(op(nil, 6, 32, 64), []byte{0x86, 1, 1, 0x80}, []byte{0x86, 1, 1, 0x9f, 0xff}, 1),
-	} {
-		if _, err := Decode(domain, raw); fault.CodeOf(err) != fault.Invalid {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
 }
 
 // What waits is bounded, and never keeps out what can be admitted.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 )
@@ -231,7 +232,7 @@ func TestResumeTakesOver(t *testing.T) {
 	}
 }
 
-func TestParseTicket(t *testing.T) {
+func TestBadInputTicket(t *testing.T) {
 	h := newHome(t)
 	good := Ticket{Invite: fixedInvite(t), User: h.user}.Bytes()
 	golden.Lines(t, "ticket", hexLine("ticket", good))
@@ -239,18 +240,24 @@ func TestParseTicket(t *testing.T) {
 	for name, c := range map[string]struct {
 		b    []byte
 		code fault.Code
+		says string
 	}{
-		"empty":            {nil, fault.Corrupt},
-		"short":            {good[:32], fault.Corrupt},
-		"no invite":        {good[:33], fault.Corrupt},
-		"cut":              {good[:len(good)-1], fault.Corrupt},
-		"longer":           {append(append([]byte{}, good...), 0), fault.Corrupt},
-		"version":          {set(0, 2), fault.Version},
-		"damaged invite":   {set(60, 0), fault.Corrupt},
-		"invite's version": {set(33, 9), fault.Corrupt},
+		"empty":            {nil, fault.Corrupt, "it is cut off"},
+		"short":            {good[:32], fault.Corrupt, "it is cut off"},
+		"no invite":        {good[:33], fault.Corrupt, "it is cut off"},
+		"cut":              {good[:len(good)-1], fault.Corrupt, "it is cut off"},
+		"longer":           {append(append([]byte{}, good...), 0), fault.Corrupt, "its check characters do not fit"},
+		"version":          {set(0, 2), fault.Version, "it has version 2"},
+		"damaged invite":   {set(60, 0), fault.Corrupt, "its check characters do not fit"},
+		"invite's version": {set(33, 9), fault.Corrupt, "its check characters do not fit"},
 	} {
-		if _, err := ParseTicket(c.b); fault.CodeOf(err) != c.code || fault.HintOf(err) == "" {
-			t.Errorf("%s: %v (code %v)", name, err, fault.CodeOf(err))
-		}
+		t.Run(name, func(t *testing.T) {
+			_, err := ParseTicket(c.b)
+			hint := `run "peers-runtime reset" and pair again`
+			if c.code == fault.Version {
+				hint = "install the newest peers-runtime"
+			}
+			faulttest.Want(t, err, c.code, c.says, hint)
+		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/keys"
 )
 
@@ -312,7 +313,7 @@ func TestLooseFiles(t *testing.T) {
 	}
 }
 
-func TestOpenRefuses(t *testing.T) {
+func TestBadInputFile(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string, data []byte) string {
 		path := filepath.Join(dir, name)
@@ -325,23 +326,30 @@ func TestOpenRefuses(t *testing.T) {
 		path string
 		code fault.Code
 		text string
+		hint string
 	}{
-		"missing":  {filepath.Join(dir, "none"), fault.NotFound, "no such file"},
-		"folder":   {dir, fault.Invalid, "is not a regular file"},
-		"huge":     {write("huge", bytes.Repeat([]byte{'x'}, maxFile+1)), fault.TooBig, "no keystore"},
-		"foreign":  {write("foreign", []byte("hello")), fault.Invalid, "not a Peers keystore"},
-		"empty":    {write("empty", nil), fault.Corrupt, "empty"},
-		"contents": {write("contents", appendPlain([]byte{0xa0, 0})), fault.Corrupt, "its content is damaged"},
+		"missing":   {filepath.Join(dir, "none"), fault.NotFound, "no such file", `run "peers-runtime init"`},
+		"folder":    {dir, fault.Invalid, "is not a regular file", "look whether the path is right"},
+		"huge":      {write("huge", bytes.Repeat([]byte{'x'}, maxFile+1)), fault.TooBig, "no keystore", "look whether the path is right"},
+		"foreign":   {write("foreign", []byte("hello")), fault.Invalid, "not a Peers keystore", "look whether the path is right"},
+		"empty":     {write("empty", nil), fault.Corrupt, "empty", hintLost},
+		"contents":  {write("contents", appendPlain([]byte{0xa0, 0})), fault.Corrupt, "its content is damaged", hintLost},
+		"nested":    {write("nested", appendPlain(bytes.Repeat([]byte{0x81}, maxBody))), fault.Corrupt, "its content is damaged", hintLost},
+		"key twice": {write("twice", appendPlain([]byte{0xa2, 1, 0x40, 1, 0x40})), fault.Corrupt, "its content is damaged", hintLost},
 	} {
-		v, err := Open(c.path, never(t))
-		if v != nil || fault.CodeOf(err) != c.code || fault.HintOf(err) == "" || !strings.Contains(fmt.Sprint(err), c.text) {
-			t.Errorf("%s: %v (code %v, hint %q)", name, err, fault.CodeOf(err), fault.HintOf(err))
-		}
-		if name != "contents" { // what Examine cannot see without unsealing
-			if _, err := Examine(c.path); fault.CodeOf(err) != c.code {
-				t.Errorf("Examine of %s: %v", name, err)
+		t.Run(name, func(t *testing.T) {
+			v, err := Open(c.path, never(t))
+			faulttest.Want(t, err, c.code, c.text, c.hint)
+			if v != nil {
+				t.Error("a vault came with the error")
 			}
-		}
+			if strings.Contains(c.text, "content") { // what Examine cannot see without unsealing
+				return
+			}
+			if _, err := Examine(c.path); fault.CodeOf(err) != c.code {
+				t.Errorf("Examine: %v", err)
+			}
+		})
 	}
 }
 

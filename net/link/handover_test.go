@@ -356,6 +356,46 @@ func TestCloseReleases(t *testing.T) {
 	}
 }
 
+// TestCloseEndsAWrite: closing a stream ends a Write that waits for room, though
+// the peer reads nothing, or is gone. A session that moves closes its stream so;
+// it must not wait for the connection it leaves.
+func TestCloseEndsAWrite(t *testing.T) {
+	for _, dead := range []bool{false, true} {
+		a, b, relay, _ := twoRoads(t, Timing{})
+		if err := b.Handle("deaf/1", AccessFull, func(ctx context.Context, s *Stream) { <-ctx.Done() }); err != nil {
+			t.Fatal(err)
+		}
+		p, err := a.Dial(soon(t), b.ID(), relay.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := p.OpenStream(soon(t), "deaf/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			_, err := s.Write(make([]byte, 64<<20)) // more than any window
+			ended <- err
+		}()
+		until(t, func() bool { return s.Conn().BytesSent >= initialStreamWindow })
+		relay.v.shut.Store(dead)
+		began := time.Now()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		select {
+		case err := <-ended:
+			wantCode(t, err, fault.Closed)
+		case <-soon(t).Done():
+			t.Fatal("the write goes on")
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+	}
+}
+
 // TestGraceEnds: a stream that neither moves nor ends is cut when the grace
 // period is over, with a reason.
 func TestGraceEnds(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,8 @@ type Stream struct {
 
 	// ends has a bit for each direction that is over; with both the stream no
 	// longer keeps its connection.
-	ends atomic.Uint32
+	ends   atomic.Uint32
+	closed atomic.Bool // Close was called
 }
 
 const (
@@ -64,6 +66,9 @@ func (s *Stream) Write(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
+	if s.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = net.ErrClosed
+	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		s.over(writeOver)
 	}
@@ -79,8 +84,14 @@ func (s *Stream) CloseWrite() error {
 }
 
 // Close ends both directions: what was written still arrives, what was not read
-// is discarded. It may be called again, and after Cancel.
+// is discarded, and a Read or Write under way ends. It may be called again, and
+// after Cancel.
 func (s *Stream) Close() error {
+	if !s.closed.Swap(true) {
+		// quic-go leaves a Write that waits for room waiting when the stream is
+		// closed, and then for ever: not even the connection's end wakes it.
+		_ = s.qs.SetWriteDeadline(time.Unix(1, 0))
+	}
 	if s.ends.Load()&writeOver == 0 {
 		_ = s.CloseWrite()
 	}

@@ -287,6 +287,18 @@ func (c *Catalog) goOn() error {
 	return nil
 }
 
+// Held lists the bundles of an app whose index is here, for a peer that asks which
+// it could get.
+func (c *Catalog) Held(app bundle.App) []keys.Hash {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[app]
+	if e == nil {
+		return nil
+	}
+	return slices.DeleteFunc(e.needed(), func(h keys.Hash) bool { return c.bundles[h] == nil })
+}
+
 // Progress is how many bytes of a bundle are here, and of how many.
 func (c *Catalog) Progress(hash keys.Hash) (have, total int64) {
 	c.mu.Lock()

@@ -1,172 +1,338 @@
 package apphost
 
 import (
+	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/peers-run/peers-runtime/apps/bundle"
 	"github.com/peers-run/peers-runtime/apps/catalog"
-	"github.com/peers-run/peers-runtime/internal/cborx"
-	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
-	"github.com/peers-run/peers-runtime/net/link"
+	"github.com/peers-run/peers-runtime/sync/control"
 )
 
-// protoBundle serves bundles to the user's other devices. The client sends
-// requests of 65 bytes, one after the other:
-//
-//	kind 1 (1 index, 2 chunk) | bundle hash 32 | chunk id 32, zero for an index
-//
-// and gets for each
-//
-//	code 1 (0, or a fault.Code) | length 4, big-endian | data
-//
-// An index's data is the deterministic CBOR of [index, signature].
-// docs/spec/bundle.md describes it.
-const protoBundle = "bundle/1"
-
+// How fetching is held. Nothing else waits for it.
 const (
-	askIndex    = 1
-	askChunk    = 2
-	requestSize = 1 + 32 + 32
-	maxAnswer   = 8 << 20
+	maxFetches   = 4                // apps at a time
+	maxSources   = 3                // devices asked for one app at a time
+	openTime     = 10 * time.Second // for a stream to a device
+	stallTime    = 10 * time.Second // without a byte of an answer
+	stepTime     = 30 * time.Second // for a whole answer
+	hedgeTime    = 2 * time.Second  // after which another device is asked for the same
+	firstBackoff = 2 * time.Second
+	maxBackoff   = 5 * time.Minute
+	lowTime      = time.Hour        // between looks at claims below what runs
+	judgedTime   = 10 * time.Minute // for which a claim that was refused is not looked at again
 )
 
-// stepTime is how long one request may take.
-const stepTime = 30 * time.Second
-
-type indexAnswer struct {
-	_     struct{} `cbor:",toarray"`
-	Index []byte
-	Sig   []byte
+// peers are the devices that bundles may come from.
+type peers interface {
+	// Connected lists the devices connected now.
+	Connected() []keys.DeviceID
+	// Open opens a stream of protoBundle.
+	Open(ctx context.Context, id keys.DeviceID) (stream, error)
 }
 
-// serveBundle answers until the client is done.
-func (h *Host) serveBundle(_ context.Context, s *link.Stream) {
-	for {
-		var q [requestSize]byte
-		if s.SetDeadline(time.Now().Add(2*stepTime)) != nil {
-			return
-		}
-		if _, err := io.ReadFull(s, q[:]); err != nil {
-			return // the client is done, or gone
-		}
-		data, err := h.answer(q[0], keys.Hash(q[1:33]), bundle.ChunkID(q[33:]))
-		head := []byte{byte(fault.CodeOf(err)), 0, 0, 0, 0}
-		binary.BigEndian.PutUint32(head[1:], uint32(len(data)))
-		if _, err := s.Write(append(head, data...)); err != nil {
-			return
-		}
+// A fetcher gets bundles from other devices: those that the catalog lacks parts of,
+// and those that prove a claim of the control log. Each app has one job at a time
+// and a back-off of its own, which ends when a device connects that was not there.
+type fetcher struct {
+	// Set by newFetcher, never changed.
+	peers   peers
+	catalog *catalog.Catalog
+	log     *slog.Logger
+	wake    chan struct{} // room for one
+
+	// mu guards the fields below; never held across a call elsewhere.
+	mu     sync.Mutex
+	claims map[bundle.App][]control.Claim // the highest seq first
+	judged map[keys.Hash]judgement        // by op: claims found wanting
+	jobs   map[bundle.App]*fetchJob
+	seen   map[keys.DeviceID]bool // connected when last looked
+}
+
+// A judgement is why a claim is not followed.
+type judgement struct {
+	why string
+	at  time.Time
+}
+
+// A fetchJob is what is under way, or was tried, for one app.
+type fetchJob struct {
+	cancel context.CancelFunc // nil: not under way
+	failed int                // times in a row without getting anything
+	last   time.Time          // when the last one began
+	next   time.Time          // when to try again
+	why    string             // the last one failed
+	low    bool               // look at claims below what runs as well
+}
+
+func newFetcher(p peers, c *catalog.Catalog, log *slog.Logger) *fetcher {
+	return &fetcher{
+		peers: p, catalog: c, log: log, wake: make(chan struct{}, 1),
+		claims: map[bundle.App][]control.Claim{}, judged: map[keys.Hash]judgement{}, jobs: map[bundle.App]*fetchJob{},
+		seen: map[keys.DeviceID]bool{},
 	}
 }
 
-func (h *Host) answer(kind byte, hash keys.Hash, chunk bundle.ChunkID) ([]byte, error) {
-	switch kind {
-	case askIndex:
-		index, sig, err := h.catalog.Index(hash)
-		if err != nil {
-			return nil, err
+// Claim replaces what is claimed of all apps.
+func (f *fetcher) Claim(apps []control.App) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old := f.claims
+	f.claims = map[bundle.App][]control.Claim{}
+	known := map[keys.Hash]bool{}
+	for _, a := range apps {
+		app := bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}
+		f.claims[app] = a.Claims
+		for _, c := range a.Claims {
+			known[c.Op] = true
 		}
-		return cborx.MustMarshal(&indexAnswer{Index: index, Sig: sig}), nil
-	case askChunk:
-		return h.catalog.Chunk(hash, chunk)
+		if j := f.jobs[app]; j != nil && !slices.EqualFunc(old[app], a.Claims, func(a, b control.Claim) bool { return a.Op == b.Op }) {
+			j.next, j.failed, j.low = j.last.Add(time.Second), 0, true
+		}
 	}
-	return nil, fault.New(fault.Protocol, "serve the bundle", "", "request of kind %d", kind)
+	maps.DeleteFunc(f.judged, func(op keys.Hash, _ judgement) bool { return !known[op] })
+	maps.DeleteFunc(f.jobs, func(app bundle.App, j *fetchJob) bool { return f.claims[app] == nil && j.cancel == nil })
+	f.nudge()
 }
 
-// fetch asks connected devices for what the catalog wants, until it has it or
-// nobody has more. left says that something is still missing.
-func (h *Host) fetch(ctx context.Context) (left bool) {
-	wants := h.catalog.Wants()
-	for _, w := range wants {
-		var errs []error
-		for _, id := range h.cfg.Node.Connected() {
-			err := h.fetchFrom(ctx, id, w)
-			if err == nil {
-				errs = nil
-				break
-			}
-			errs = append(errs, err)
-			if ctx.Err() != nil {
-				return true
-			}
-		}
-		why := ""
-		if err := errors.Join(errs...); err != nil {
-			why = err.Error()
-			h.log.Info("a bundle is not complete yet", "app", w.App.ID, "error", err)
-		}
-		h.mu.Lock()
-		h.tried[w.Hash] = why
-		h.mu.Unlock()
+func (f *fetcher) nudge() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
 	}
-	return len(h.catalog.Wants()) > 0
 }
 
-// fetchFrom asks one device for one bundle.
-func (h *Host) fetchFrom(ctx context.Context, id keys.DeviceID, w catalog.Want) error {
-	s, err := h.cfg.Node.OpenStream(ctx, id, protoBundle)
+// Run fetches until ctx ends, and returns when all jobs have.
+func (f *fetcher) Run(ctx context.Context) {
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
+	for ctx.Err() == nil {
+		wait := f.dispatch(ctx, &jobs)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-f.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// dispatch starts the jobs that are due, ends those that are not needed any more,
+// and says when the next is due.
+func (f *fetcher) dispatch(ctx context.Context, jobs *sync.WaitGroup) time.Duration {
+	connected := f.peers.Connected()
+	f.meet(connected)
+	needs := f.needs()
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	under := 0
+	for app, j := range f.jobs {
+		if j.cancel == nil {
+			continue
+		}
+		under++
+		if !needs[app] {
+			j.cancel()
+		}
+	}
+	wait := maxBackoff
+	for _, app := range slices.SortedFunc(maps.Keys(needs), func(a, b bundle.App) int {
+		return cmp.Or(f.job(a).next.Compare(f.job(b).next), a.Compare(b))
+	}) {
+		j := f.job(app)
+		switch {
+		case j.cancel != nil:
+		case len(connected) == 0:
+			j.why = "no other device is connected"
+		case j.next.After(now):
+			wait = min(wait, j.next.Sub(now))
+		case under < maxFetches: // else the end of one of them wakes us
+			under++
+			jobCtx, cancel := context.WithCancel(ctx)
+			j.cancel, j.last, j.low = cancel, now, false
+			jobs.Go(func() {
+				defer cancel()
+				got, err := f.download(jobCtx, app, connected)
+				f.ended(app, got, err)
+			})
+		}
+	}
+	return wait
+}
+
+// meet ends back-offs when a device is there that was not: it may have what the
+// others lack.
+func (f *fetcher) meet(connected []keys.DeviceID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fresh := slices.ContainsFunc(connected, func(id keys.DeviceID) bool { return !f.seen[id] })
+	clear(f.seen)
+	for _, id := range connected {
+		f.seen[id] = true
+	}
+	if !fresh {
+		return
+	}
+	for _, j := range f.jobs {
+		j.failed, j.next, j.low = 0, minTime(j.next, j.last.Add(time.Second)), true
+	}
+}
+
+func minTime(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// job is called with mu held.
+func (f *fetcher) job(app bundle.App) *fetchJob {
+	j := f.jobs[app]
+	if j == nil {
+		j = &fetchJob{low: true}
+		f.jobs[app] = j
+	}
+	return j
+}
+
+// ended notes how a job went. got says that something came, so that the rest is
+// worth another try at once.
+func (f *fetcher) ended(app bundle.App, got bool, err error) {
+	f.mu.Lock()
+	j := f.job(app)
+	j.cancel, j.why = nil, ""
+	if err != nil && !errors.Is(err, context.Canceled) {
+		j.why = err.Error()
+	}
+	if got {
+		j.failed = 0
+	}
+	j.next = time.Now().Add(min(firstBackoff<<min(j.failed, 8), maxBackoff))
+	j.failed++
+	f.mu.Unlock()
 	if err != nil {
-		return err
+		f.log.Info("a bundle is not complete yet", "app", app.ID, "error", err)
 	}
-	defer s.Close()
-	stop := context.AfterFunc(ctx, func() { s.Cancel(fault.Closed) })
-	defer stop()
-	if w.Index {
-		data, err := h.ask(s, askIndex, w.Hash, bundle.ChunkID{})
+	f.nudge()
+}
+
+// needs are the apps of which something is to be fetched.
+func (f *fetcher) needs() map[bundle.App]bool {
+	out := map[bundle.App]bool{}
+	for _, w := range f.catalog.Wants() {
+		out[w.App] = true
+	}
+	f.mu.Lock()
+	apps := slices.Collect(maps.Keys(f.claims))
+	f.mu.Unlock()
+	for _, app := range apps {
+		open, active := f.open(app)
+		f.mu.Lock()
+		j := f.job(app)
+		if len(open) > 0 && (open[0].Seq > active || j.low || time.Since(j.last) >= lowTime) {
+			out[app] = true
+		}
+		f.mu.Unlock()
+	}
+	return out
+}
+
+// open lists the claims of an app that are still to be proven, the highest first,
+// and the seq of what runs. Those below it are worth a look too, now and then: the
+// bundle may bring the news that what runs was signed by a device since revoked.
+func (f *fetcher) open(app bundle.App) (out []control.Claim, active uint64) {
+	e, err := f.catalog.Entry(app)
+	if err == nil && e.Policy == catalog.Pinned {
+		return nil, 0
+	}
+	if e.Active != nil {
+		active = e.Active.Seq
+	}
+	known := map[keys.Hash]bool{}
+	for _, i := range []*catalog.Installed{e.Active, e.Previous} {
+		if i != nil {
+			known[i.Hash] = true
+		}
+	}
+	for _, p := range e.Pending {
+		known[p.Hash] = p.Stage != catalog.Refused
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.claims[app] {
+		if j, ok := f.judged[c.Op]; !known[c.Index] && (!ok || time.Since(j.at) >= judgedTime) {
+			out = append(out, c)
+		}
+	}
+	return out, active
+}
+
+// take tries the claims of a bundle against its index. An error is about what the
+// device sent.
+func (f *fetcher) take(app bundle.App, hash keys.Hash, index, sig []byte) error {
+	if f.awaits(hash) {
+		if err := f.catalog.AddIndex(hash, index, sig); err != nil {
+			return err
+		}
+	}
+	open, _ := f.open(app)
+	for _, c := range open {
+		if c.Index != hash {
+			continue
+		}
+		refusal, err := f.catalog.Offer(catalog.Announcement{App: app, Seq: c.Seq, Hash: c.Index, Collections: c.Collections}, index, sig)
 		if err != nil {
 			return err
 		}
-		var a indexAnswer
-		if err := cborx.Unmarshal(data, &a); err != nil {
-			return fault.New(fault.Protocol, "fetch the bundle", "", "%w", err)
+		// A claim that is taken is judged too: should the bundle be refused later, for
+		// what the claim says of it, another may be right.
+		j := judgement{at: time.Now()}
+		if refusal != nil {
+			j.why = refusal.Error()
+			f.log.Info("a bundle is not what was announced, or not to be had", "app", app.ID, "seq", c.Seq, "by", c.By.Short(), "error", refusal)
 		}
-		if err := h.catalog.AddIndex(w.Hash, a.Index, a.Sig); err != nil {
-			return err
-		}
-		// The index says which chunks there are.
-		for _, again := range h.catalog.Wants() {
-			if again.Hash == w.Hash {
-				w.Chunks = again.Chunks
-			}
-		}
-	}
-	for _, c := range w.Chunks {
-		data, err := h.ask(s, askChunk, w.Hash, c.ID)
-		if err != nil {
-			return err
-		}
-		if err := h.catalog.AddChunk(w.Hash, c.ID, data); err != nil {
-			return err
-		}
+		f.mu.Lock()
+		f.judged[c.Op] = j
+		f.mu.Unlock()
 	}
 	return nil
 }
 
-func (h *Host) ask(s *link.Stream, kind byte, hash keys.Hash, chunk bundle.ChunkID) ([]byte, error) {
-	const op = "fetch the bundle"
-	if err := s.SetDeadline(time.Now().Add(stepTime)); err != nil {
-		return nil, err
+// awaits reports whether the catalog itself asks for that index.
+func (f *fetcher) awaits(hash keys.Hash) bool {
+	return slices.ContainsFunc(f.catalog.Wants(), func(w catalog.Want) bool { return w.Index && w.Hash == hash })
+}
+
+// Why says why an app, or its next bundle, is not here yet; empty if there is
+// nothing to say.
+func (f *fetcher) Why(app bundle.App) string {
+	open, active := f.open(app)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	tried := ""
+	if j := f.jobs[app]; j != nil {
+		tried = j.why
 	}
-	q := append([]byte{kind}, hash[:]...)
-	if _, err := s.Write(append(q, chunk[:]...)); err != nil {
-		return nil, err
+	if len(open) > 0 && open[0].Seq > active {
+		return fmt.Sprintf("seq %d, which the device %s announced: %s", open[0].Seq, open[0].By.Short(), cmp.Or(tried, "it is being looked for"))
 	}
-	var head [5]byte
-	if _, err := io.ReadFull(s, head[:]); err != nil {
-		return nil, err
+	for _, c := range f.claims[app] {
+		if j := f.judged[c.Op]; j.why != "" && c.Seq > active {
+			return j.why
+		}
 	}
-	n := binary.BigEndian.Uint32(head[1:])
-	if head[0] != 0 {
-		return nil, fault.New(fault.Code(head[0]), op, "", "%s does not have it", s.Peer().Short())
+	if len(open) > 0 {
+		return "" // nobody need miss what is older than what runs
 	}
-	if n > maxAnswer {
-		return nil, fault.New(fault.Protocol, op, "", "%s answers with %d bytes", s.Peer().Short(), n)
-	}
-	data := make([]byte, n)
-	_, err := io.ReadFull(s, data)
-	return data, err
+	return tried
 }

@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/peers-run/peers-runtime/apps/bundle"
@@ -73,15 +74,19 @@ type Host struct {
 	db      *store.Bolt
 	catalog *catalog.Catalog
 	engine  *sandbox.Engine
+	fetcher *fetcher
 	wake    chan struct{} // room for one: look again
 	life    sync.WaitGroup
+
+	removing sync.Mutex  // one followRemovals at a time
+	littered atomic.Bool // chunks may lie about that no app needs
+	kept     []keys.Hash // owned by Run: the bundles needed when last looked
 
 	// mu guards the fields below; never held across a call elsewhere.
 	mu      sync.Mutex
 	ctx     context.Context
 	running map[bundle.App]*running
 	logs    map[bundle.App]*logbook
-	tried   map[keys.Hash]string // why the last fetch of a bundle failed
 }
 
 // running is an app with an active bundle.
@@ -98,8 +103,9 @@ type running struct {
 func Open(cfg Config) (*Host, error) {
 	h := &Host{
 		cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1),
-		running: map[bundle.App]*running{}, logs: map[bundle.App]*logbook{}, tried: map[keys.Hash]string{},
+		running: map[bundle.App]*running{}, logs: map[bundle.App]*logbook{},
 	}
+	h.littered.Store(true) // by a crash, if by nothing else
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -119,6 +125,7 @@ func Open(cfg Config) (*Host, error) {
 		})
 	}
 	if err == nil {
+		h.fetcher = newFetcher(nodePeers{cfg.Node}, h.catalog, h.log)
 		h.engine, err = sandbox.NewEngine(context.Background(), sandbox.EngineConfig{
 			CacheDir: cmp.Or(cfg.Code, filepath.Join(cfg.Home, dirCode)), Compiler: cfg.Compiler, Log: h.log,
 		})
@@ -148,8 +155,21 @@ func (h *Host) nudge() {
 	}
 }
 
-// fetchAgain is how long a fetch that failed waits, unless something changes.
-const fetchAgain = 5 * time.Second
+// nodePeers are a node's other devices.
+type nodePeers struct{ n Node }
+
+func (p nodePeers) Connected() []keys.DeviceID { return p.n.Connected() }
+
+func (p nodePeers) Open(ctx context.Context, id keys.DeviceID) (stream, error) {
+	s, err := p.n.OpenStream(ctx, id, protoBundle)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// lookAgain is when Run looks though nothing said that there is anything to do.
+const lookAgain = time.Minute
 
 // Run keeps apps as the control log and the catalog say, until ctx ends.
 func (h *Host) Run(ctx context.Context) error {
@@ -158,49 +178,36 @@ func (h *Host) Run(ctx context.Context) error {
 	h.mu.Unlock()
 	defer h.life.Wait()
 	defer h.stopAll()
+	h.life.Go(func() { h.fetcher.Run(ctx) })
 	for {
 		changed := h.cfg.Node.Changed()
-		wait := h.pass(ctx)
+		h.pass(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-h.wake:
 		case <-changed:
-		case <-time.After(wait):
+		case <-time.After(lookAgain):
 		}
 	}
 }
 
-// pass does everything that is to do once.
-func (h *Host) pass(ctx context.Context) time.Duration {
+// pass does everything that is to do once. It waits for no other device.
+func (h *Host) pass(ctx context.Context) {
 	g, err := h.cfg.Node.Group()
 	if err != nil {
-		return time.Minute // unclaimed
+		return // unclaimed
 	}
-	h.announce(g)
-	wait := time.Minute
-	if h.fetch(ctx) {
-		wait = fetchAgain
+	if err := h.followRemovals(g); err != nil {
+		h.log.Error("cannot follow the group's removals", "error", err)
 	}
+	h.fetcher.Claim(g.Apps())
 	h.reconcile(ctx, g)
+	h.collect()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, r := range h.running {
 		r.app.Changed()
-	}
-	return wait
-}
-
-// announce tells the catalog what the group uses, and what its users' identity
-// logs say of publishers.
-func (h *Host) announce(g *group.Group) {
-	for _, a := range g.Apps() {
-		err := h.catalog.Announce(catalog.Announcement{
-			App: bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}, Seq: a.Seq, Hash: a.Index, Collections: a.Collections,
-		})
-		if err != nil {
-			h.log.Warn("an app that the group uses cannot be installed here", "app", a.ID, "error", err)
-		}
 	}
 }
 
@@ -394,8 +401,13 @@ func (h *Host) Install(ctx context.Context, path string, accept bool) (bundle.Ap
 		return bundle.App{}, fault.Wrap(err, "install the app", "")
 	}
 	defer f.Close()
+	if err := h.followRemovals(g); err != nil {
+		return bundle.App{}, err
+	}
 	b, err := h.catalog.Install(f)
 	if err != nil {
+		h.littered.Store(true)
+		h.nudge()
 		return bundle.App{}, err
 	}
 	a := catalog.AnnouncementOf(b)
@@ -405,8 +417,8 @@ func (h *Host) Install(ctx context.Context, path string, accept bool) (bundle.Ap
 	if err != nil {
 		return a.App, err
 	}
-	if known := slices.ContainsFunc(g.Apps(), func(i control.App) bool { return i.Index == a.Hash }); !known {
-		if _, err := g.AddControl(ctx, []control.Raw{{Bytes: op}}); err != nil {
+	if !claimed(g, a) {
+		if _, err := g.AddControl(ctx, rawOp(op)); err != nil {
 			return a.App, err
 		}
 	}
@@ -417,8 +429,24 @@ func (h *Host) Install(ctx context.Context, path string, accept bool) (bundle.Ap
 	return a.App, nil
 }
 
+// claimed reports whether the control log tells of that bundle, and truly.
+func claimed(g *group.Group, a catalog.Announcement) bool {
+	return slices.ContainsFunc(g.Apps(), func(app control.App) bool {
+		return app.Publisher == a.App.Publisher && app.ID == string(a.App.ID) && slices.ContainsFunc(app.Claims, func(c control.Claim) bool {
+			return c.Index == a.Hash && c.Seq == a.Seq && slices.Equal(c.Collections, a.Collections)
+		})
+	})
+}
+
 // Approve grants a waiting bundle everything it asks for, and starts it.
 func (h *Host) Approve(app bundle.App, hash keys.Hash) error {
+	g, err := h.cfg.Node.Group()
+	if err != nil {
+		return err
+	}
+	if err := h.followRemovals(g); err != nil {
+		return err
+	}
 	b, err := h.catalog.Bundle(hash)
 	if err != nil {
 		return err
@@ -432,28 +460,7 @@ func (h *Host) Approve(app bundle.App, hash keys.Hash) error {
 	return err
 }
 
-// Remove uninstalls an app from the group: every device stops it. Its data stays
-// until it is deleted.
-func (h *Host) Remove(ctx context.Context, name string) error {
-	g, err := h.cfg.Node.Group()
-	if err != nil {
-		return err
-	}
-	a, err := h.find(g, name)
-	if err != nil {
-		return err
-	}
-	op, err := g.Control().NewRemoval(h.cfg.Node.Keys(), a.Namespace)
-	if err != nil {
-		return err
-	}
-	if _, err := g.AddControl(ctx, []control.Raw{{Bytes: op}}); err != nil {
-		return err
-	}
-	err = h.catalog.Remove(bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)})
-	h.nudge()
-	return err
-}
+func rawOp(op []byte) []control.Raw { return []control.Raw{{Bytes: op}} }
 
 // Catalog is what this device has of apps.
 func (h *Host) Catalog() *catalog.Catalog { return h.catalog }

@@ -25,7 +25,6 @@ import (
 	"github.com/peers-run/peers-runtime/hostabi/hostabitest"
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
-	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/net/link"
 	"github.com/peers-run/peers-runtime/runtime/control"
 	"github.com/peers-run/peers-runtime/runtime/devkit"
@@ -388,12 +387,15 @@ func TestSeq(t *testing.T) {
 	b.must(b.host.ApproveWaiting("tasks"))
 	b.Eventually("it runs there", b.runs(third))
 
-	// An order for an older bundle changes nothing; one that says it is newer than
-	// it is finds out when the index has come.
+	// An order for an older bundle changes nothing, nor one that says it is newer than
+	// it is, nor one for a bundle that nobody has.
 	a.order(first, 1)
 	a.order(first, 9)
 	b.Eventually("the order arrives", func() bool { return b.group().Apps()[0].Seq == 9 })
-	b.refuses(first, "announced as")
+	b.Eventually("it is told of", func() bool { return strings.Contains(b.status().Reason, "no connected device has it") })
+	if w := b.host.catalog.Wants(); len(w) != 0 {
+		t.Errorf("it wants %+v", w)
+	}
 	for _, d := range []*device{a, b} {
 		d.put(1, false)
 		d.Eventually("the newest still runs", d.counts(1, 0))
@@ -405,16 +407,25 @@ func TestSeq(t *testing.T) {
 		t.Errorf("status %+v", st)
 	}
 
+	// The next true one is taken all the same.
+	newest, fourth := tasksBundle(t, 4)
+	_, err = a.host.Install(t.Context(), newest, true)
+	a.must(err)
+	b.Eventually("the update is asked for", func() bool { return b.status().State == "waiting" && b.status().Seq == 4 })
+	b.must(b.host.ApproveWaiting("tasks"))
+	b.Eventually("it runs there", b.runs(fourth))
+
 	// Nor does it help to remove the newest first.
 	a.must(a.host.Remove(t.Context(), "tasks"))
 	b.Eventually("it stops", func() bool { return b.app() == nil })
 	a.order(first, 1)
 	b.Eventually("the order arrives", func() bool { return len(b.group().Apps()) == 1 })
 	b.refuses(first, "lower")
+	// A person may go back: nothing of it is installed here any more.
 	file, _ = tasksBundle(t, 1)
-	if _, err := b.host.Install(t.Context(), file, true); err == nil || fault.HintOf(err) == "" {
-		t.Errorf("a lower seq by hand: %v", err)
-	}
+	_, err = b.host.Install(t.Context(), file, true)
+	b.must(err)
+	b.Eventually("what a person wants runs", b.runs(first))
 }
 
 // order tells the group to install a bundle, and says that it has that seq.
@@ -435,10 +446,8 @@ func (d *device) refuses(b *bundle.Bundle, why string) {
 	index := b.Index.Encode()
 	sig := bundle.Sign(bundle.Hash(index), bundle.InsecureSigner().Key)
 	d.Eventually("the bundle is refused: "+why, func() bool {
-		// Before it was announced it is not asked for.
-		_ = d.host.catalog.AddIndex(b.Hash, index, sig)
-		st := d.status()
-		return strings.Contains(st.Reason, why)
+		d.must(d.host.fetcher.take(b.App(), b.Hash, index, sig))
+		return strings.Contains(d.status().Reason, why)
 	})
 }
 
@@ -456,6 +465,7 @@ func (e evil) Handle(proto string, min link.Access, h link.Handler) error {
 // A lie is what a device answers instead of the truth.
 type lie struct {
 	name string
+	why  string // what the other device says
 	tell func(kind byte, data []byte) (code byte, size int, out []byte)
 }
 
@@ -466,17 +476,17 @@ func lies() []lie {
 		return 0, len(b), b
 	}
 	return []lie{
-		{"chunk", func(kind byte, data []byte) (byte, int, []byte) {
+		{"chunk", "are not the", func(kind byte, data []byte) (byte, int, []byte) {
 			if kind == askIndex {
-				return 0, len(data), data
+				return 0, len(data), data // the truth
 			}
 			return flip(data, len(data)/2)
 		}},
-		{"index", func(_ byte, data []byte) (byte, int, []byte) { return flip(data, len(data)/2) }},
-		{"signature", func(_ byte, data []byte) (byte, int, []byte) { return flip(data, len(data)-1) }},
-		{"junk", func(byte, []byte) (byte, int, []byte) { return 0, 3, []byte{1, 2, 3} }},
-		{"endless", func(byte, []byte) (byte, int, []byte) { return 0, maxAnswer + 1, nil }},
-		{"code", func(byte, []byte) (byte, int, []byte) { return 250, 0, nil }},
+		{"index", "are not bundle", func(_ byte, data []byte) (byte, int, []byte) { return flip(data, len(data)/2) }},
+		{"signature", "signature", func(_ byte, data []byte) (byte, int, []byte) { return flip(data, len(data)-1) }},
+		{"junk", "cannot fetch the bundle", func(byte, []byte) (byte, int, []byte) { return 0, 3, []byte{1, 2, 3} }},
+		{"endless", "answers with", func(byte, []byte) (byte, int, []byte) { return 0, maxAnswer + 1, nil }},
+		{"code", "refuses", func(byte, []byte) (byte, int, []byte) { return 250, 0, nil }},
 	}
 }
 
@@ -505,11 +515,7 @@ func TestLies(t *testing.T) {
 			now.Store(&l)
 			app, err := a.host.Install(t.Context(), file, false)
 			a.must(err)
-			tried := func() bool {
-				b.host.mu.Lock()
-				defer b.host.mu.Unlock()
-				return b.host.tried[packed.Hash] != ""
-			}
+			tried := func() bool { return strings.Contains(b.host.fetcher.Why(app), l.why) }
 			waits := func() bool {
 				e, err := b.host.catalog.Entry(app)
 				return err == nil && e.Waiting() != nil && e.Waiting().Hash == packed.Hash
@@ -519,24 +525,62 @@ func TestLies(t *testing.T) {
 				t.Errorf("it took the lie: %+v", b.status())
 			}
 			now.Store(nil)
-			b.host.nudge()
 			b.Eventually("it takes the truth", waits)
 		})
+	}
+}
+
+// A device that takes requests and answers none delays nothing: apps start and stop
+// meanwhile.
+func TestStallDelaysNothing(t *testing.T) {
+	file, _ := tasksBundle(t, 1)
+	asked := make(chan struct{}, 8)
+	a, b := pair(t, file, func(n *node.Node) Node {
+		return evil{n, func(link.Handler) link.Handler {
+			return func(ctx context.Context, _ *link.Stream) {
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+				<-ctx.Done()
+			}
+		}}
+	})
+	select {
+	case <-asked:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody asks")
+	}
+	began := time.Now()
+	own, page := pageBundle(t, "page", 1, 100)
+	_, err := b.host.Install(t.Context(), own, true)
+	b.must(err)
+	b.Eventually("another app runs", b.runs(page))
+	b.must(b.host.Remove(t.Context(), "page"))
+	b.Eventually("and stops", func() bool { return b.app() == nil })
+	if took := time.Since(began); took > stallTime {
+		t.Errorf("it took %s", took)
+	}
+	if st := b.status(); st.State != "announced" || !strings.Contains(st.Reason, a.ID().Short()) {
+		t.Errorf("status %+v", st)
 	}
 }
 
 // tell serves a bundle as the lie has it.
 func (d *device) tell(s *link.Stream, l *lie) {
 	for {
-		var q [requestSize]byte
+		var q request
 		if _, err := io.ReadFull(s, q[:]); err != nil {
 			return
 		}
-		data, err := d.host.answer(q[0], keys.Hash(q[1:33]), bundle.ChunkID(q[33:]))
+		data, err := d.host.answer(&q)
 		if err != nil {
 			return
 		}
-		code, size, out := l.tell(q[0], data)
+		code, size, out := byte(0), len(data), data
+		if q[0] != askWhich {
+			code, size, out = l.tell(q[0], data)
+		}
 		head := binary.BigEndian.AppendUint32([]byte{code}, uint32(size))
 		if _, err := s.Write(append(head, out...)); err != nil {
 			return

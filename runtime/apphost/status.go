@@ -26,6 +26,9 @@ func (h *Host) List() ([]control.AppStatus, error) {
 		} else if fault.CodeOf(err) != fault.NotFound {
 			return nil, err
 		}
+		if st.Reason == "" {
+			st.Reason = h.fetcher.Why(app)
+		}
 		out = append(out, st)
 	}
 	return out, nil
@@ -38,14 +41,12 @@ func (h *Host) describe(st *control.AppStatus, app bundle.App, e *catalog.Entry)
 		if p.Problem != nil {
 			st.Reason = p.Problem.Text
 		}
-		h.mu.Lock()
-		if why := h.tried[p.Hash]; why != "" && st.Reason == "" {
-			st.Reason = why
-		}
-		h.mu.Unlock()
 		if p.Stage == catalog.Fetching {
 			have, total := h.catalog.Progress(p.Hash)
 			st.Reason = fmt.Sprintf("%d of %d bytes are here", have, total)
+			if why := h.fetcher.Why(app); why != "" {
+				st.Reason += "; " + why
+			}
 		}
 		if p.Stage == catalog.Waiting {
 			st.Reason = "waits for approval on this device"

@@ -115,6 +115,7 @@ func TestBadInput(t *testing.T) {
 			}
 		}
 	})
+	t.Run("CSV", badCSV)
 	t.Run("words", func(t *testing.T) { badWords(t, home(t)) })
 	t.Run("invite", func(t *testing.T) { badInvite(t, home(t), home(t)) })
 	t.Run("reset", func(t *testing.T) {

@@ -5,18 +5,21 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/internal/tty"
 	"github.com/peers-run/peers-runtime/runtime/control"
+	"github.com/peers-run/peers-runtime/sync/record"
 )
 
 func newDB(e *env) *cobra.Command {
@@ -144,12 +147,17 @@ func newDBImport(e *env) *cobra.Command {
 		if args[1] != "-" {
 			f, err := os.Open(args[1])
 			if err != nil {
-				return fault.Wrap(err, "import", "")
+				return fault.Wrap(err, "import", "name a CSV file, or - for standard input")
 			}
 			defer f.Close()
-			if info, err := f.Stat(); err == nil {
-				size = info.Size()
+			info, err := f.Stat()
+			if err == nil && info.IsDir() {
+				err = fmt.Errorf("%s is a directory", args[1])
 			}
+			if err != nil {
+				return fault.Wrap(err, "import", "name a CSV file, or - for standard input")
+			}
+			size = info.Size()
 			in = f
 		}
 		began := time.Now()
@@ -191,6 +199,9 @@ func (e *env) importCSV(ctx context.Context, t control.Target, key []string, in 
 		return imported{}, fault.New(fault.Invalid, "import", "the first line names the fields", "no header: %w", err)
 	}
 	columns[0] = strings.TrimPrefix(columns[0], "\ufeff")
+	if err := isText(columns, 1); err != nil {
+		return imported{}, err
+	}
 	var bar *tty.Progress
 	if f, ok := e.err.(*os.File); ok && !e.json {
 		status := tty.NewStatus(f)
@@ -204,10 +215,14 @@ func (e *env) importCSV(ctx context.Context, t control.Target, key []string, in 
 	slots := make(chan struct{}, importFlight)
 	var wg sync.WaitGroup
 	seen := int64(0)
-	for line := 1; ; line += importRows {
-		rows, err := readRows(r)
+	for {
+		rows, lines, err := readRows(r)
 		if err != nil {
-			cancel(fault.New(fault.Invalid, "import", "nothing of this part was imported; the rows before are", "%w", err))
+			hint := fault.HintOf(err)
+			if hint == "" {
+				hint = "mend the file there"
+			}
+			cancel(fault.New(fault.Invalid, "import", hint+"; with --key it may be imported again", "%w", err))
 			break
 		}
 		if len(rows) == 0 {
@@ -223,8 +238,8 @@ func (e *env) importCSV(ctx context.Context, t control.Target, key []string, in 
 		wg.Go(func() {
 			defer func() { <-slots }()
 			var a control.PutAnswer
-			if err := client.Call(ctx, "db.import", control.ImportRequest{Target: t, Columns: columns, Key: key, Rows: rows}, &a); err != nil {
-				cancel(fault.Wrap(err, "import the rows from line "+strconv.Itoa(line+1), ""))
+			if err := client.Call(ctx, "db.import", control.ImportRequest{Target: t, Columns: columns, Key: key, Rows: rows, Lines: lines}, &a); err != nil {
+				cancel(fault.Wrap(err, "import the rows from line "+strconv.Itoa(lines[0]), ""))
 				return
 			}
 			mu.Lock()
@@ -246,19 +261,45 @@ func (e *env) importCSV(ctx context.Context, t control.Target, key []string, in 
 	return sum, nil
 }
 
-func readRows(r *csv.Reader) ([][]string, error) {
-	var rows [][]string
-	for len(rows) < importRows {
+// importBytes is from where on no row is added to a transaction, so that with rows
+// of up to 768 KiB it stays within a batch's 1 MiB.
+const importBytes = 256 << 10
+
+// readRows reads the rows of one transaction, and the line of each.
+func readRows(r *csv.Reader) (rows [][]string, lines []int, err error) {
+	for size := 0; len(rows) < importRows && size < importBytes; {
 		row, err := r.Read()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		rows = append(rows, row)
+		line, _ := r.FieldPos(0)
+		if err := isText(row, line); err != nil {
+			return nil, nil, err
+		}
+		size += 40
+		for _, cell := range row {
+			size += len(cell) + 8
+		}
+		rows, lines = append(rows, row), append(lines, line)
 	}
-	return rows, nil
+	return rows, lines, nil
+}
+
+// isText refuses cells that no field can hold, and what JSON, which carries rows
+// to the runtime, would change in silence.
+func isText(row []string, line int) error {
+	for _, cell := range row {
+		if len(cell) > record.MaxValue {
+			return fault.New(fault.TooBig, "", "shorten it, or leave its column out", "line %d has a cell of %d bytes, at most %d are stored", line, len(cell), record.MaxValue)
+		}
+		if !utf8.ValidString(cell) {
+			return fault.New(fault.Invalid, "", "save the file as UTF-8", "line %d is not UTF-8 text: %s", line, fault.Quote(cell))
+		}
+	}
+	return nil
 }
 
 type countingReader struct {

@@ -224,6 +224,7 @@ type ImportRequest struct {
 	Columns []string   `json:"columns"` // fields' names
 	Key     []string   `json:"key,omitempty"`
 	Rows    [][]string `json:"rows"`
+	Lines   []int      `json:"lines,omitempty"` // where each row was in its file, for messages
 }
 
 // OpenRequest asks for an address of the dashboard.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
@@ -47,7 +49,7 @@ func (d *Daemon) find(t control.Target) (place, error) {
 		for _, c := range s.Collections {
 			names = append(names, c.Name)
 		}
-		return place{}, fault.New(fault.NotFound, op, "", "app %s has no collection %s, only %q", fault.Quote(t.App), fault.Quote(t.Collection), names)
+		return place{}, fault.New(fault.NotFound, op, "its collections are "+strings.Join(names, ", "), "app %s has no collection %s", fault.Quote(t.App), fault.Quote(t.Collection))
 	}
 	return place{group: g, ns: ns, coll: c}, nil
 }
@@ -55,7 +57,11 @@ func (d *Daemon) find(t control.Target) (place, error) {
 func (p place) field(name string) (schema.Field, error) {
 	f, ok := p.coll.FieldNamed(name)
 	if !ok {
-		return f, fault.New(fault.NotFound, "find the field", "", "collection %s has no field %s", p.coll.Name, fault.Quote(name))
+		names := make([]string, len(p.coll.Fields))
+		for i, f := range p.coll.Fields {
+			names[i] = f.Name
+		}
+		return f, fault.New(fault.NotFound, "find the field", "its fields are "+strings.Join(names, ", "), "collection %s has no field %s", p.coll.Name, fault.Quote(name))
 	}
 	return f, nil
 }
@@ -193,46 +199,73 @@ func (d *Daemon) dbImport(ctx context.Context, q control.ImportRequest) (control
 	if err != nil {
 		return control.PutAnswer{}, err
 	}
+	t, err := p.table(&q)
+	if err != nil {
+		return control.PutAnswer{}, fault.Wrap(err, "import", "")
+	}
+	r, err := p.group.CommitBulk(ctx, t)
+	return control.PutAnswer{Changed: r.Ops}, err
+}
+
+// table is the transaction that writes a table's rows.
+func (p place) table(q *control.ImportRequest) (*group.Transaction, error) {
 	fields := make([]schema.Field, len(q.Columns))
 	at := map[string]int{}
 	order := make([]int, len(q.Columns))
 	for i, name := range q.Columns {
+		var err error
 		if fields[i], err = p.field(name); err != nil {
-			return control.PutAnswer{}, err
+			return nil, err
 		}
 		if _, twice := at[name]; twice {
-			return control.PutAnswer{}, fault.New(fault.Invalid, "import", "", "column %s comes twice", fault.Quote(name))
+			return nil, fault.New(fault.Invalid, "", "leave one of them out", "column %s comes twice", fault.Quote(name))
 		}
 		at[name], order[i] = i, i
 	}
+	if err := checkKey(q.Key, at); err != nil {
+		return nil, err
+	}
 	slices.SortFunc(order, func(a, b int) int { return int(fields[a].ID) - int(fields[b].ID) })
-	t := group.Transaction{Namespace: p.ns, Origin: originCLI, Writes: make([]group.Write, 0, len(q.Rows))}
+	t := &group.Transaction{Namespace: p.ns, Origin: originCLI, Writes: make([]group.Write, 0, len(q.Rows))}
 	values := make([]record.Value, len(fields))
 	for n, row := range q.Rows {
+		where := fmt.Sprint("row ", n+1)
+		if n < len(q.Lines) {
+			where = fmt.Sprint("line ", q.Lines[n])
+		}
 		if len(row) != len(fields) {
-			return control.PutAnswer{}, fault.New(fault.Invalid, "import", "", "row %d has %d columns of %d", n+1, len(row), len(fields))
+			return nil, fault.New(fault.Invalid, "", "", "%s has %d columns of %d", where, len(row), len(fields))
 		}
 		for i, s := range row {
+			var err error
 			if values[i], err = textValue(s, fields[i]); err != nil {
-				return control.PutAnswer{}, err
+				return nil, fault.New(fault.CodeOf(err), "", "change the cell, or leave its column out", "%s: %w", where, err)
 			}
 		}
 		w := group.Write{Kind: group.Put, Collection: p.coll.ID, Cells: make([]record.Cell, 0, len(fields))}
 		for _, i := range order {
 			w.Cells = append(w.Cells, record.Cell{Field: fields[i].ID, Value: values[i]})
 		}
-		w.Record, err = p.id("", q.Key, func(name string) (record.Value, bool) {
-			i, ok := at[name]
-			if !ok {
-				return nil, false
-			}
-			return values[i], true
-		})
+		var err error
+		w.Record, err = p.id("", q.Key, func(name string) (record.Value, bool) { return values[at[name]], true })
 		if err != nil {
-			return control.PutAnswer{}, err
+			return nil, err
 		}
 		t.Writes = append(t.Writes, w)
 	}
-	r, err := p.group.CommitBulk(ctx, &t)
-	return control.PutAnswer{Changed: r.Ops}, err
+	return t, nil
+}
+
+// checkKey refuses key columns that the table does not have, or has once and is
+// told twice.
+func checkKey(key []string, at map[string]int) error {
+	for i, name := range key {
+		if _, ok := at[name]; !ok {
+			return fault.New(fault.NotFound, "", "the first line names the columns", "there is no key column %s", fault.Quote(name))
+		}
+		if slices.Contains(key[:i], name) {
+			return fault.New(fault.Invalid, "", "name each column of the key once", "key column %s comes twice", fault.Quote(name))
+		}
+	}
+	return nil
 }

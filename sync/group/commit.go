@@ -175,9 +175,9 @@ func (x *txn) commitOps(sp *space, ops []record.Op, from Origin, receipt *Receip
 }
 
 // mayWrite checks this device's right to write ops and returns its role op.
-func (x *txn) mayWrite(sp *space, ops []record.Op) (keys.Hash, error) {
+func (x *txn) mayWrite(sp *space, ops []record.Op) (role keys.Hash, err error) {
 	if len(ops) > record.MaxOps {
-		return keys.Hash{}, fault.New(fault.TooBig, opCommit, "split the transaction", "%d records, at most %d fit", len(ops), record.MaxOps)
+		return role, fault.New(fault.TooBig, opCommit, "split the transaction", "%d records, at most %d fit", len(ops), record.MaxOps)
 	}
 	self := x.g.self.ID()
 	role, ok := x.view.state.RoleOp(self)
@@ -188,13 +188,13 @@ func (x *txn) mayWrite(sp *space, ops []record.Op) (keys.Hash, error) {
 	}
 	if _, _, closed := x.view.state.Cut(s, role); closed {
 		// Only this stream may be closed, or everything this device writes.
-		if err := x.g.beginIncarnation(); err != nil {
+		if s.Incarnation, err = x.g.drawIncarnation(); err != nil {
 			return role, err
 		}
-		s.Incarnation = x.g.inc
 		if _, _, closed := x.view.state.Cut(s, role); closed {
 			return role, fault.New(fault.Denied, opCommit, "ask an admin of the group", "this device was closed out of the group")
 		}
+		x.g.beginIncarnation(s.Incarnation)
 	}
 	for i := range ops {
 		if !x.allowed(v, sp, &ops[i]) {
@@ -346,16 +346,23 @@ func sameValue(a, b record.Value) bool {
 	return a.IsNull() && b.IsNull() || a.Compare(b) == 0
 }
 
+// sameCells says that a record shows exactly cells: null is what an absent field
+// has, in the record as in a write. Both ascend by field.
 func sameCells(s *record.State, cells []record.Cell) bool {
-	if len(s.Cells) != len(cells) {
-		return false
-	}
-	for i, c := range cells {
-		if s.Cells[i].Field != c.Field || s.Cells[i].Value.Compare(c.Value) != 0 {
+	have := s.Cells
+	for _, c := range cells {
+		if c.Value.IsNull() {
+			continue
+		}
+		for len(have) > 0 && have[0].Field < c.Field && have[0].Value.IsNull() {
+			have = have[1:]
+		}
+		if len(have) == 0 || have[0].Field != c.Field || have[0].Value.Compare(c.Value) != 0 {
 			return false
 		}
+		have = have[1:]
 	}
-	return true
+	return !slices.ContainsFunc(have, func(c record.StoredCell) bool { return !c.Value.IsNull() })
 }
 
 // A commitJob is a Transaction on its way through the writer.

@@ -364,23 +364,28 @@ func TestKeyringFor(t *testing.T) {
 	}
 }
 
+// tasks is an app to install.
+var tasks = App{Publisher: keys.UserID{7}, ID: "tasks", Seq: 3, Index: keys.Hash{3}, Collections: []record.CollectionID{8, 4, 8}}
+
+func (w *world) install(by *keys.KeyPair, seq uint64) {
+	w.t.Helper()
+	app := tasks
+	app.Seq, app.Index = seq, keys.Hash{byte(seq)}
+	w.control(w.keyring(by).NewInstall(app))
+}
+
+// installed is what kp sees.
+func (w *world) installed(kp *keys.KeyPair) []App {
+	s := w.state()
+	return s.Apps(s.Keyring(kp))
+}
+
 func TestApps(t *testing.T) {
 	w := newWorld(t)
 	phone := w.device(w.first, identity.PowerFull)
 	w.fill(w.first)
-	tasks := App{Publisher: keys.UserID{7}, ID: "tasks", Seq: 3, Index: keys.Hash{3}, Collections: []record.CollectionID{8, 4, 8}}
-	installed := func() []App {
-		s := w.state()
-		return s.Apps(s.Keyring(phone))
-	}
-	install := func(by *keys.KeyPair, seq uint64) {
-		t.Helper()
-		app := tasks
-		app.Seq, app.Index = seq, keys.Hash{byte(seq)}
-		w.control(w.keyring(by).NewInstall(app))
-	}
-	install(w.first, 3)
-	got := installed()
+	w.install(w.first, 3)
+	got := w.installed(phone)
 	if len(got) != 1 || got[0].Seq != 3 || got[0].By != w.first.ID() || !slices.Equal(got[0].Collections, []record.CollectionID{4, 8}) {
 		t.Fatalf("%+v", got)
 	}
@@ -390,18 +395,18 @@ func TestApps(t *testing.T) {
 	if ns, _ := w.keyring(phone).Namespace(keys.UserID{8}, tasks.ID); ns == got[0].Namespace {
 		t.Error("two publishers share a namespace")
 	}
-	install(phone, 5)
-	install(w.first, 4)
-	if got := installed(); len(got) != 1 || got[0].Seq != 5 {
+	w.install(phone, 5)
+	w.install(w.first, 4)
+	if got := w.installed(phone); len(got) != 1 || got[0].Seq != 5 {
 		t.Errorf("not the highest seq: %+v", got)
 	}
 	if apps := w.state().Apps(w.keyring(keys.GenerateKeyPair())); len(apps) != 0 {
 		t.Errorf("a stranger sees %+v", apps)
 	}
 	// The lower ones are claims as good as the highest: nobody may have its bundle.
-	install(phone, 1<<53)
+	w.install(phone, 1<<53)
 	var seqs []uint64
-	for _, c := range installed()[0].Claims {
+	for _, c := range w.installed(phone)[0].Claims {
 		seqs = append(seqs, c.Seq)
 		if seq := c.Seq; seq < 6 && (c.Index != keys.Hash{byte(seq)} || !slices.Equal(c.Collections, []record.CollectionID{4, 8})) {
 			t.Errorf("claim %+v", c)
@@ -413,20 +418,28 @@ func TestApps(t *testing.T) {
 	if r := w.state().Removals(got[0].Namespace); len(r) != 0 {
 		t.Errorf("removed by %v", r)
 	}
+}
+
+func TestRemovals(t *testing.T) {
+	w := newWorld(t)
+	phone := w.device(w.first, identity.PowerFull)
+	w.fill(w.first)
+	w.install(phone, 5)
+	got := w.installed(phone)
 	// Removal beats an install beside it; one after it counts, whatever its seq.
 	removal, err := w.state().NewRemoval(phone, got[0].Namespace)
 	must(t, err)
-	install(w.first, 9)
+	w.install(w.first, 9)
 	w.control(removal, nil)
-	if got := installed(); len(got) != 0 {
+	if got := w.installed(phone); len(got) != 0 {
 		t.Errorf("removed: %+v", got)
 	}
 	if _, err := w.state().NewRemoval(phone, got[0].Namespace); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("removed twice: %v", err)
 	}
 	at := w.state()
-	install(w.first, 2)
-	if got := installed(); len(got) != 1 || got[0].Seq != 2 || len(got[0].Claims) != 1 {
+	w.install(w.first, 2)
+	if got := w.installed(phone); len(got) != 1 || got[0].Seq != 2 || len(got[0].Claims) != 1 {
 		t.Errorf("installed again: %+v", got)
 	}
 	before := w.state().Removals(got[0].Namespace)
@@ -443,17 +456,34 @@ func TestApps(t *testing.T) {
 	must(t, err)
 	w.control(removal, nil)
 	w.control(beside, nil)
-	if got := installed(); len(got) != 0 {
+	if got := w.installed(phone); len(got) != 0 {
 		t.Errorf("removed beside: %+v", got)
 	}
 	if after := w.state().Removals(got[0].Namespace); len(after) != 1 || after[0] == before[0] {
 		t.Errorf("removed by %v, before by %v", after, before)
 	}
-	install(w.first, 2)
-	install(phone, 1<<53)
-	install(w.first, 3)
-	want, gone := installed(), w.state().Removals(got[0].Namespace)
-	if len(want) != 1 || len(want[0].Claims) != 3 {
+	w.install(w.first, 2)
+}
+
+// Claims and removals do not depend on the order in which ops arrive.
+func TestClaimsPermute(t *testing.T) {
+	w := newWorld(t)
+	phone := w.device(w.first, identity.PowerFull)
+	w.fill(w.first)
+	tasks := App{Publisher: keys.UserID{7}, ID: "tasks", Seq: 3, Index: keys.Hash{3}, Collections: []record.CollectionID{4}}
+	w.control(w.keyring(w.first).NewInstall(tasks))
+	ns, _ := w.keyring(phone).Namespace(tasks.Publisher, tasks.ID)
+	removal, err := w.state().NewRemoval(phone, ns)
+	must(t, err)
+	w.control(w.keyring(w.first).NewInstall(tasks))
+	w.control(removal, nil)
+	for _, seq := range []uint64{2, 1 << 53, 3} {
+		tasks.Seq = seq
+		w.control(w.keyring(phone).NewInstall(tasks))
+	}
+	s := w.state()
+	want, gone := s.Apps(s.Keyring(phone)), s.Removals(ns)
+	if len(want) != 1 || len(want[0].Claims) != 3 || len(gone) != 1 {
 		t.Fatalf("%+v", want)
 	}
 	for range 30 {
@@ -465,7 +495,7 @@ func TestApps(t *testing.T) {
 		if d := cmp.Diff(want, s.Apps(s.Keyring(phone))); d != "" {
 			t.Fatalf("another order gives other claims:\n%s", d)
 		}
-		if d := cmp.Diff(gone, s.Removals(want[0].Namespace)); d != "" {
+		if d := cmp.Diff(gone, s.Removals(ns)); d != "" {
 			t.Fatalf("another order gives other removals:\n%s", d)
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -145,40 +147,89 @@ func TestBodiesAreBoundToTheirHeaders(t *testing.T) {
 	}
 }
 
-func TestRunLimits(t *testing.T) {
-	r, _ := sample(t, 1)
-	small := r.Bodies[0]
-	many := make([][]byte, MaxRunBatches+1)
-	for i := range many {
-		many[i] = small
-	}
-	big := make([]byte, MaxBody)
-	for name, c := range map[string]struct {
-		change func(*Run)
-		ok     bool
-	}{
-		"as it is":             {func(*Run) {}, true},
-		"256 batches":          {func(r *Run) { r.Bodies = many[1:] }, true},
-		"257 batches":          {func(r *Run) { r.Bodies = many }, false},
-		"none":                 {func(r *Run) { r.Bodies = nil }, false},
-		"the largest batch":    {func(r *Run) { r.Bodies = [][]byte{big} }, true},
-		"a larger one":         {func(r *Run) { r.Bodies = [][]byte{append(big, 0)} }, false},
-		"two in over 1 MiB":    {func(r *Run) { r.Bodies = [][]byte{big, small} }, false},
-		"from seq 0":           {func(r *Run) { r.First = 0 }, false},
-		"seq 1 with previous":  {func(r *Run) { r.Previous = pattern(3) }, false},
-		"seq 2 without":        {func(r *Run) { r.First = 2 }, false},
-		"seq 2 with previous":  {func(r *Run) { r.First, r.Previous = 2, pattern(3) }, true},
-		"seq beyond all sense": {func(r *Run) { r.First, r.Previous = 1<<63, pattern(3) }, false},
-	} {
+// TestBadInput gives runs that a broken or hostile link may send. None is taken,
+// and each says why; sync/group and sync/replica give the error its code.
+func TestBadInput(t *testing.T) {
+	r, _ := sample(t, 3)
+	good, small := r.Append(nil), r.Bodies[0]
+	many := slices.Repeat([][]byte{small}, MaxRunBatches+1)
+	big := make([]byte, MaxBody+1)
+	changed := func(change func(r *Run)) []byte {
 		bad := *r
-		c.change(&bad)
-		wire := bad.Append(nil)
-		if len(bad.Bodies) == 1 && c.ok && len(wire) > MaxRunSize {
-			t.Errorf("%s: %d bytes, MaxRunSize is %d", name, len(wire), MaxRunSize)
-		}
+		bad.Bodies = slices.Clone(r.Bodies)
+		change(&bad)
+		return bad.Append(nil)
+	}
+	signed := func(change func(r *Run)) []byte { // by another device than the run names
+		return changed(func(r *Run) {
+			change(r)
+			other, err := keys.NewKeyPair(keys.SecretFrom(pattern(0x30)), keys.SecretFrom(pattern(0x31)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := r.Stream.Device
+			r.Sign(other, r.Chain(nil))
+			r.Stream.Device = id
+		})
+	}
+	set := func(at int, v ...byte) []byte { b := bytes.Clone(good); copy(b[at:], v); return b }
+	for name, c := range map[string]struct {
+		wire []byte
+		says string
+	}{
+		"nothing":                  {nil, "0 bytes"},
+		"wrong":                    {[]byte("GET / HTTP/1.1\r\n"), "16 bytes"},
+		"truncated in the head":    {good[:runHead-1], fmt.Sprintf("%d bytes", runHead-1)},
+		"truncated after the head": {good[:runHead], "cut short"},
+		"truncated in a body":      {good[:runHead+20], "a body of"},
+		"truncated by one byte":    {good[:len(good)-1], "63 bytes where the signature should be"},
+		"trailing":                 {append(bytes.Clone(good), 0), "65 bytes where the signature should be"},
+		"a later version":          {set(0, 2), "version 2"},
+		"version 0":                {set(0, 0), "version 0"},
+		"no batch":                 {changed(func(r *Run) { r.Bodies = nil }), "0 batches"},
+		"257 batches":              {changed(func(r *Run) { r.Bodies = many }), "257 batches"},
+		"65535 batches, one there": {set(runHead-2, 0xff, 0xff), "65535 batches"},
+		"an oversized body":        {changed(func(r *Run) { r.Bodies = [][]byte{big} }), fmt.Sprintf("a body of %d bytes", MaxBody+1)},
+		"a body of 4 GiB":          {set(runHead, 0xff, 0xff, 0xff, 0xff), "a body of 4294967295 bytes"},
+		"two in over 1 MiB":        {changed(func(r *Run) { r.Bodies = [][]byte{big[1:], small} }), "2 batches in"},
+		"from seq 0":               {changed(func(r *Run) { r.First = 0 }), "starts at seq 0"},
+		"seq 1 after another":      {changed(func(r *Run) { r.Previous = pattern(3) }), "starts at seq 1"},
+		"seq 2 after nothing":      {changed(func(r *Run) { r.First = 2 }), "starts at seq 2"},
+		"seq beyond all sense":     {changed(func(r *Run) { r.First, r.Previous = 1<<63, pattern(3) }), "starts at seq 9223372036854775808"},
+		"a lower seq":              {changed(func(r *Run) { r.First, r.Previous = 5, pattern(3) }), "the signature"},
+		"a tampered signature":     {changed(func(r *Run) { r.Sig[0] ^= 1 }), "the signature"},
+		"a tampered body":          {changed(func(r *Run) { r.Bodies[1] = append(bytes.Clone(r.Bodies[1]), 0) }), "the signature"},
+		"bodies swapped":           {changed(func(r *Run) { r.Bodies[0], r.Bodies[1] = r.Bodies[1], r.Bodies[0] }), "the signature"},
+		"a body twice":             {changed(func(r *Run) { r.Bodies[1] = r.Bodies[0] }), "the signature"},
+		"a body left out":          {changed(func(r *Run) { r.Bodies = r.Bodies[:2] }), "the signature"},
+		"the wrong key":            {signed(func(*Run) {}), "the signature"},
+		"a device of small order":  {changed(func(r *Run) { r.Stream.Device, r.Sig = keys.DeviceID{1}, keys.Signature{1} }), "the signature"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r Run
+			err := DecodeRun(c.wire, &r)
+			if err == nil {
+				err = r.Verify(r.Chain(nil))
+			}
+			faulttest.WantIs(t, err, ErrRun, c.says)
+		})
+	}
+}
+
+// TestLargestRuns shows that what is just within the limits is taken.
+func TestLargestRuns(t *testing.T) {
+	r, _ := sample(t, 1)
+	for name, change := range map[string]func(*Run){
+		"256 batches":           func(r *Run) { r.Bodies = slices.Repeat(r.Bodies, MaxRunBatches) },
+		"the largest batch":     func(r *Run) { r.Bodies = [][]byte{make([]byte, MaxBody)} },
+		"seq 2 after something": func(r *Run) { r.First, r.Previous = 2, pattern(3) },
+	} {
+		run := *r
+		change(&run)
+		wire := run.Append(nil)
 		var back Run
-		if err := DecodeRun(wire, &back); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrRun) {
-			t.Errorf("%s: %v", name, err)
+		if err := DecodeRun(wire, &back); err != nil || len(wire) > MaxRunSize {
+			t.Errorf("%s in %d bytes, MaxRunSize is %d: %v", name, len(wire), MaxRunSize, err)
 		}
 	}
 }

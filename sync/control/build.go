@@ -189,7 +189,7 @@ func (k *Keyring) NewInstall(app App) ([]byte, error) {
 	slices.Sort(in.Collections)
 	in.Collections = slices.Compact(in.Collections)
 	if bad := slices.ContainsFunc(in.Collections, func(c record.CollectionID) bool { return !c.Valid() }); bad || !in.valid() || len(in.Collections) > MaxCollections {
-		return nil, fault.New(fault.Invalid, op, "", "its publisher, id %s or collections are not usable", fault.Quote(app.ID))
+		return nil, fault.New(fault.Invalid, op, "ask its publisher for a bundle that is in order", "its publisher, id %s or collections are not usable", fault.Quote(app.ID))
 	}
 	id, ok := s.EpochForWriting()
 	key, held := k.keys[id]

@@ -2,14 +2,13 @@ package control
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/keys/identity"
 	"github.com/peers-run/peers-runtime/keys/oplog"
@@ -548,8 +547,9 @@ func TestBadInput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := w.log.Heads()
 			added, err := w.log.AddControl(c.raw)
-			if fault.CodeOf(err) != c.code || !strings.Contains(fmt.Sprint(err), c.message) || !strings.Contains(fault.HintOf(err), c.hint) || len(added) != 0 {
-				t.Errorf("%v (%v; hint %q)", err, fault.CodeOf(err), fault.HintOf(err))
+			faulttest.Want(t, err, c.code, c.message, c.hint)
+			if len(added) != 0 {
+				t.Errorf("%d ops came with the error", len(added))
 			}
 			if !w.log.Heads().Equal(before) || w.log.Waiting() != 0 {
 				t.Error("the log changed")

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/keys/identity"
 	"github.com/peers-run/peers-runtime/keys/oplog"
@@ -523,9 +524,10 @@ func TestInstallsRefused(t *testing.T) {
 		"the host's publisher": {ID: "peers"}, "no id": {Publisher: keys.UserID{7}}, "a bad collection": {Publisher: keys.UserID{7}, ID: "x", Collections: []record.CollectionID{3}},
 		"a long id": {Publisher: keys.UserID{7}, ID: string(make([]byte, MaxAppID+1))}, "no text": {Publisher: keys.UserID{7}, ID: "\xff"},
 	} {
-		if _, err := w.keyring(w.first).NewInstall(app); fault.CodeOf(err) != fault.Invalid {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			_, err := w.keyring(w.first).NewInstall(app)
+			faulttest.Want(t, err, fault.Invalid, "id "+fault.Quote(app.ID)+" or collections are not usable", "ask its publisher")
+		})
 	}
 }
 

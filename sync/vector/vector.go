@@ -39,17 +39,20 @@ func Append(b []byte, tips []Tip) []byte {
 	return b
 }
 
+// hintVector is for whoever reads why a link ended.
+const hintVector = "update Peers on both devices; the peer that sent it is broken or hostile"
+
 // Decode reads what Append wrote.
 func Decode(ns record.NamespaceID, b []byte) ([]Tip, error) {
 	if len(b)%TipSize != 0 {
-		return nil, fault.New(fault.Protocol, "read a vector", "", "%d bytes", len(b))
+		return nil, fault.New(fault.Protocol, "read a vector", hintVector, "%d bytes", len(b))
 	}
 	tips := make([]Tip, 0, len(b)/TipSize)
 	for ; len(b) > 0; b = b[TipSize:] {
 		t := Tip{Stream: record.Stream{Namespace: ns, Device: keys.DeviceID(b[:32]), Incarnation: binary.BigEndian.Uint64(b[32:])}}
 		t.Seq, t.Head = binary.BigEndian.Uint64(b[40:]), keys.Hash(b[48:80])
 		if t.Seq == 0 {
-			return nil, fault.New(fault.Protocol, "read a vector", "", "an empty stream is listed")
+			return nil, fault.New(fault.Protocol, "read a vector", hintVector, "an empty stream is listed")
 		}
 		tips = append(tips, t)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -34,14 +35,26 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-func TestDecodeRefuses(t *testing.T) {
+func TestBadInput(t *testing.T) {
 	whole := Append(nil, sample())
 	empty := bytes.Clone(whole)
 	clear(empty[40:48])
-	for name, b := range map[string][]byte{"cut": whole[:len(whole)-1], "seq 0": empty} {
-		if _, err := Decode(record.NamespaceID{1}, b); fault.CodeOf(err) != fault.Protocol {
-			t.Errorf("%s: %v", name, err)
-		}
+	for name, c := range map[string]struct {
+		b    []byte
+		says string
+	}{
+		"truncated": {whole[:len(whole)-1], "159 bytes"},
+		"trailing":  {append(bytes.Clone(whole), 0), "161 bytes"},
+		"wrong":     {[]byte("hello"), "5 bytes"},
+		"seq 0":     {empty, "an empty stream is listed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tips, err := Decode(record.NamespaceID{1}, c.b)
+			faulttest.Want(t, err, fault.Protocol, "cannot read a vector: "+c.says, hintVector)
+			if tips != nil {
+				t.Errorf("%d tips came with the error", len(tips))
+			}
+		})
 	}
 }
 

@@ -2,7 +2,6 @@ package group
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
@@ -15,24 +14,18 @@ import (
 	"github.com/peers-run/peers-runtime/sync/store"
 )
 
-// A WriteKind says what a Write wants; which op it becomes is decided when it
-// commits, against the record as it then is.
-type WriteKind uint8
+// What a Transaction writes, see record.Write.
+type (
+	Write     = record.Write
+	WriteKind = record.WriteKind
+)
 
 // The kinds of writes.
 const (
-	Put     WriteKind = 1 // insert the record or update its fields; fields that already hold the value vanish
-	Delete  WriteKind = 2 // delete the record; nothing if it does not show
-	Replace WriteKind = 3 // make the record hold exactly these fields
+	Put     = record.Put
+	Delete  = record.Delete
+	Replace = record.Replace
 )
-
-// A Write is one change to one record. Cells in ascending order of field.
-type Write struct {
-	Kind       WriteKind
-	Collection record.CollectionID
-	Record     record.ID
-	Cells      []record.Cell
-}
 
 // A LocalWrite changes the app's own key-value store, which stays on this
 // device. A nil Value deletes.
@@ -83,9 +76,9 @@ const opCommit = "save the change"
 // commit resolves, seals and merges one transaction. It changes nothing when
 // it fails.
 func (x *txn) commit(t *Transaction) (Receipt, error) {
-	writes, err := normalize(t.Writes)
+	writes, err := record.Normalize(t.Writes)
 	if err != nil {
-		return Receipt{}, err
+		return Receipt{}, fault.Wrap(err, opCommit, "")
 	}
 	sp := x.space(t.Namespace)
 	var ops []record.Op
@@ -94,7 +87,7 @@ func (x *txn) commit(t *Transaction) (Receipt, error) {
 		if err != nil {
 			return Receipt{}, err
 		}
-		if op, ok := resolve(&writes[i], &r.state, r.state.Visible(x.devices())); ok {
+		if op, ok := writes[i].Resolve(&r.state, x.devices()); ok {
 			ops = append(ops, op)
 		}
 	}
@@ -129,7 +122,7 @@ const (
 )
 
 func (x *txn) commitOps(sp *space, ops []record.Op, from Origin, receipt *Receipt) error {
-	role, err := x.mayWrite(sp, ops)
+	id, role, err := x.mayWrite(sp, ops)
 	if err != nil {
 		return err
 	}
@@ -153,7 +146,7 @@ func (x *txn) commitOps(sp *space, ops []record.Op, from Origin, receipt *Receip
 	}
 	// Nothing is staged before all checks have passed: a stream of no batches must
 	// not come to be.
-	s := x.ownStream(sp.row.Namespace)
+	s := x.ownStream(id)
 	behind := s.lags()
 	if err := x.appendOwn(s, epoch, role, batch.NewKey(key), x.room); err != nil {
 		return x.fail(err)
@@ -174,34 +167,34 @@ func (x *txn) commitOps(sp *space, ops []record.Op, from Origin, receipt *Receip
 	return nil
 }
 
-// mayWrite checks this device's right to write ops and returns its role op.
-func (x *txn) mayWrite(sp *space, ops []record.Op) (role keys.Hash, err error) {
+// mayWrite checks this device's right to write ops. It returns the stream that
+// they belong to, and the role op that gives the right.
+func (x *txn) mayWrite(sp *space, ops []record.Op) (s record.Stream, role keys.Hash, err error) {
 	if len(ops) > record.MaxOps {
-		return role, fault.New(fault.TooBig, opCommit, "split the transaction", "%d records, at most %d fit", len(ops), record.MaxOps)
+		return s, role, fault.New(fault.TooBig, opCommit, "split the transaction", "%d records, at most %d fit", len(ops), record.MaxOps)
 	}
-	self := x.g.self.ID()
-	role, ok := x.view.state.RoleOp(self)
-	s := record.Stream{Namespace: sp.row.Namespace, Device: self, Incarnation: x.g.inc}
+	s = record.Stream{Namespace: sp.row.Namespace, Device: x.g.self.ID(), Incarnation: x.g.inc.Load()}
+	role, ok := x.view.state.RoleOp(s.Device)
 	v := x.view.state.Judge(s, role)
 	if !ok || v.Standing != control.Valid {
-		return role, fault.New(fault.Denied, opCommit, "ask an admin of the group", "this device may not write in the group: %s", v.Reason)
+		return s, role, fault.New(fault.Denied, opCommit, "ask an admin of the group", "this device may not write in the group: %s", v.Reason)
 	}
 	if _, _, closed := x.view.state.Cut(s, role); closed {
 		// Only this stream may be closed, or everything this device writes.
 		if s.Incarnation, err = x.g.drawIncarnation(); err != nil {
-			return role, err
+			return s, role, err
 		}
 		if _, _, closed := x.view.state.Cut(s, role); closed {
-			return role, fault.New(fault.Denied, opCommit, "ask an admin of the group", "this device was closed out of the group")
+			return s, role, fault.New(fault.Denied, opCommit, "ask an admin of the group", "this device was closed out of the group")
 		}
-		x.g.beginIncarnation(s.Incarnation)
+		x.g.inc.Store(s.Incarnation)
 	}
 	for i := range ops {
 		if !x.allowed(v, sp, &ops[i]) {
-			return role, fault.New(fault.Denied, opCommit, "ask an admin of the group", "collection %d may only be written by its %s", ops[i].Collection.Number(), ops[i].Collection.Rule())
+			return s, role, fault.New(fault.Denied, opCommit, "ask an admin of the group", "collection %d may only be written by its %s", ops[i].Collection.Number(), ops[i].Collection.Rule())
 		}
 	}
-	return role, nil
+	return s, role, nil
 }
 
 // appendOwn seals one body and adds it to the run of this transaction.
@@ -249,120 +242,12 @@ func (x *txn) finishOwn(o *ownRun) error {
 	return x.appendLog(o.s, &o.run)
 }
 
-// ownStream is this device's stream in a namespace, made on the first write.
-func (x *txn) ownStream(ns record.NamespaceID) *stream {
-	id := record.Stream{Namespace: ns, Device: x.g.self.ID(), Incarnation: x.g.inc}
-	bs := x.branches(id)
-	if len(bs) > 0 {
+// ownStream is a stream of this device, made on the first write.
+func (x *txn) ownStream(id record.Stream) *stream {
+	if bs := x.branches(id); len(bs) > 0 {
 		return x.stage(bs[0])
 	}
 	return x.newBranch(id, nil, 0, keys.Hash{})
-}
-
-// normalize sorts writes and joins those to one record, in their order.
-func normalize(in []Write) ([]Write, error) {
-	out := make([]Write, 0, len(in))
-	for _, w := range in {
-		if !w.Collection.Valid() {
-			return nil, fault.New(fault.Invalid, opCommit, "", "collection %d does not exist", w.Collection)
-		}
-		for i, c := range w.Cells {
-			if _, err := record.ParseValue(c.Value); err != nil {
-				return nil, fault.New(fault.Invalid, opCommit, "", "field %d: %w", c.Field, err)
-			}
-			if c.Field == 0 || (i > 0 && w.Cells[i-1].Field >= c.Field) {
-				return nil, fault.New(fault.Invalid, opCommit, "", "field %d is out of order", c.Field)
-			}
-		}
-		out = append(out, w)
-	}
-	slices.SortStableFunc(out, func(a, b Write) int {
-		if a.Collection != b.Collection {
-			return int(a.Collection) - int(b.Collection)
-		}
-		return a.Record.Compare(b.Record)
-	})
-	n := 0
-	for _, w := range out {
-		if n > 0 && out[n-1].Collection == w.Collection && out[n-1].Record == w.Record {
-			out[n-1] = join(out[n-1], w)
-			continue
-		}
-		out[n] = w
-		n++
-	}
-	return out[:n], nil
-}
-
-// join is the effect of b after a on the same record.
-func join(a, b Write) Write {
-	if b.Kind != Put {
-		return b
-	}
-	if a.Kind == Delete {
-		b.Kind = Replace
-		return b
-	}
-	a.Cells = slices.Clone(a.Cells)
-	for _, c := range b.Cells {
-		i, found := slices.BinarySearchFunc(a.Cells, c.Field, func(e record.Cell, f record.FieldID) int { return int(e.Field) - int(f) })
-		if found {
-			a.Cells[i] = c
-		} else {
-			a.Cells = slices.Insert(a.Cells, i, c)
-		}
-	}
-	return a
-}
-
-// resolve decides which op a write becomes against the record as it is. ok is
-// false when it would change nothing.
-func resolve(w *Write, s *record.State, visible bool) (op record.Op, ok bool) {
-	op = record.Op{Collection: w.Collection, Record: w.Record, Cells: w.Cells}
-	switch {
-	case w.Kind == Delete:
-		op.Code, op.Cells = record.OpDelete, nil
-		return op, visible
-	case w.Kind == Replace && visible:
-		op.Code = record.OpReplace
-		return op, !sameCells(s, w.Cells)
-	case visible:
-		op.Code = record.OpUpdate
-		op.Cells = slices.DeleteFunc(slices.Clone(w.Cells), func(c record.Cell) bool {
-			return sameValue(s.Field(c.Field), c.Value)
-		})
-		return op, len(op.Cells) > 0
-	case w.Kind == Replace && len(s.Cells) > 0:
-		op.Code = record.OpReplace // updates that came after the delete must not show
-		return op, true
-	}
-	op.Code = record.OpInsert
-	return op, true
-}
-
-// sameValue says that writing b over a changes nothing: null is what an absent
-// field has.
-func sameValue(a, b record.Value) bool {
-	return a.IsNull() && b.IsNull() || a.Compare(b) == 0
-}
-
-// sameCells says that a record shows exactly cells: null is what an absent field
-// has, in the record as in a write. Both ascend by field.
-func sameCells(s *record.State, cells []record.Cell) bool {
-	have := s.Cells
-	for _, c := range cells {
-		if c.Value.IsNull() {
-			continue
-		}
-		for len(have) > 0 && have[0].Field < c.Field && have[0].Value.IsNull() {
-			have = have[1:]
-		}
-		if len(have) == 0 || have[0].Field != c.Field || have[0].Value.Compare(c.Value) != 0 {
-			return false
-		}
-		have = have[1:]
-	}
-	return !slices.ContainsFunc(have, func(c record.StoredCell) bool { return !c.Value.IsNull() })
 }
 
 // A commitJob is a Transaction on its way through the writer.

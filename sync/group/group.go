@@ -67,6 +67,10 @@ type Group struct {
 	rand   io.Reader
 	log    *slog.Logger
 
+	// inc is the incarnation that this device writes under from now on. A session
+	// may end one at any moment (NoteKnown).
+	inc atomic.Uint64
+
 	// view is the resolved control log; replaced whole.
 	view atomic.Pointer[view]
 
@@ -75,6 +79,7 @@ type Group struct {
 	clock   hlc.Clock
 	nonces  *batch.Nonces
 	arrival uint64 // number of the next row in bucket control
+	saved   uint64 // the incarnation in the file
 
 	// controlMu guards control, which the writer adds to and sessions read.
 	controlMu sync.Mutex
@@ -83,13 +88,11 @@ type Group struct {
 	// mu guards the fields below. They are written by the writer's goroutine
 	// only, which therefore reads them without it. Never held across a
 	// database call.
-	mu       sync.RWMutex
-	tables   keyspace.Tables
-	streams  map[BranchNumber]*stream
-	spaces   map[keyspace.Namespace]*space
-	feed     *feed.Feed
-	inc      uint64
-	incSaved bool
+	mu      sync.RWMutex
+	tables  keyspace.Tables
+	streams map[BranchNumber]*stream
+	spaces  map[keyspace.Namespace]*space
+	feed    *feed.Feed
 }
 
 // A view is the control log as resolved, and the keys it gives this device.
@@ -153,14 +156,16 @@ func Open(db store.DB, cfg Config) (*Group, error) {
 	if err := db.View(g.load); err != nil {
 		return nil, fault.Wrap(err, "open the group's database", "")
 	}
-	if g.inc == 0 || cfg.NewIncarnation {
-		if err := g.beginIncarnation(); err != nil {
+	if g.saved == 0 || cfg.NewIncarnation {
+		inc, err := g.drawIncarnation()
+		if err != nil {
 			return nil, err
 		}
-		if err := db.Update(g.saveIncarnation); err != nil {
+		g.inc.Store(inc)
+		if err := db.Update(func(tx store.Tx) error { return g.saveIncarnation(tx, inc) }); err != nil {
 			return nil, fault.Wrap(err, "open the group's database", "")
 		}
-		g.incSaved = true
+		g.saved = inc
 	}
 	g.view.Store(g.resolve())
 	return g, nil
@@ -236,7 +241,9 @@ func (g *Group) publish(x *txn) {
 		g.streams[n] = s
 	}
 	g.tables.Saved()
-	g.incSaved = g.incSaved || x.wroteInc == g.inc
+	if x.wroteInc != 0 {
+		g.saved = x.wroteInc
+	}
 	g.view.Store(x.view)
 	for n, sp := range x.spaces {
 		changes := sp.changes
@@ -265,7 +272,8 @@ func (g *Group) load(tx store.Tx) error {
 		if row.Group != g.id {
 			return fault.New(fault.Conflict, "", "", "it belongs to group %s", row.Group)
 		}
-		g.inc, g.incSaved = row.Incarnation, true
+		g.saved = row.Incarnation
+		g.inc.Store(row.Incarnation)
 	}
 	if err := g.tables.Load(meta); err != nil {
 		return err
@@ -308,37 +316,26 @@ func (g *Group) loadRows(meta store.Bucket, tx store.Tx) error {
 	})
 }
 
-// beginIncarnation makes this device's streams start anew. The number is
-// durable with the first batch that uses it at the latest; at Open at once.
-func (g *Group) beginIncarnation() error {
+// drawIncarnation draws a number that makes this device's streams start anew. It
+// is durable with the first batch that uses it at the latest; at Open at once.
+func (g *Group) drawIncarnation() (uint64, error) {
 	var b [8]byte
-	if _, err := io.ReadFull(g.rand, b[:]); err != nil {
-		return err
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.inc, g.incSaved = binary.BigEndian.Uint64(b[:]), false
-	return nil
+	_, err := io.ReadFull(g.rand, b[:])
+	return binary.BigEndian.Uint64(b[:]), err
 }
 
-func (g *Group) saveIncarnation(tx store.Tx) error {
-	row := keyspace.GroupRow{Layout: Layout, Group: g.id, Incarnation: g.inc}
+func (g *Group) saveIncarnation(tx store.Tx, inc uint64) error {
+	row := keyspace.GroupRow{Layout: Layout, Group: g.id, Incarnation: inc}
 	return tx.Bucket(keyspace.BucketMeta).Put([]byte("g"), cborx.MustMarshal(&row))
-}
-
-func (g *Group) incarnation() uint64 {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return g.inc
 }
 
 // flushTables writes rows that memory has and the file has not.
 func (g *Group) flushTables(meta store.Bucket) error {
-	if !g.incSaved {
-		if err := g.saveIncarnation(g.txn.tx); err != nil {
+	if inc := g.inc.Load(); inc != g.saved {
+		if err := g.saveIncarnation(g.txn.tx, inc); err != nil {
 			return err
 		}
-		g.txn.wroteInc = g.inc
+		g.txn.wroteInc = inc
 	}
 	return g.tables.Flush(meta)
 }

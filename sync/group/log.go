@@ -13,7 +13,7 @@ import (
 // joinSize is the size up to which a stored run takes in the run that follows.
 // Small commits then share one signature and one previous hash, and the page
 // that holds them is rewritten anyway.
-const joinSize = 2 << 10
+const joinSize = 800
 
 // appendLog stores a run that continues the branch. s.row.Stored and Head are
 // already those of its last batch.

@@ -65,17 +65,20 @@ type dirtyRecord struct {
 }
 
 // An arena hands out byte slices that live as long as the transaction, in few
-// allocations.
+// allocations: blocks that double, as a transaction may be one small write.
 type arena struct{ free []byte }
 
-const arenaBlock = 64 << 10
+const (
+	firstBlock = 1 << 10
+	lastBlock  = 64 << 10
+)
 
 func (a *arena) copy(b []byte) []byte {
 	if cap(a.free)-len(a.free) < len(b) {
-		if len(b) > arenaBlock/4 {
+		if len(b) > lastBlock/4 {
 			return bytes.Clone(b)
 		}
-		a.free = make([]byte, 0, arenaBlock)
+		a.free = make([]byte, 0, min(max(firstBlock, 2*cap(a.free), 4*len(b)), lastBlock))
 	}
 	n := len(a.free)
 	a.free = append(a.free, b...)

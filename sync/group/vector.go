@@ -190,16 +190,18 @@ func (g *Group) Own(s record.Stream) bool { return s.Device == g.self.ID() }
 // its streams begin anew before anything is written. It reports whether that was
 // news.
 func (g *Group) NoteKnown(t Tip) bool {
-	if !g.Own(t.Stream) || t.Stream.Incarnation != g.incarnation() {
+	if !g.Own(t.Stream) || t.Stream.Incarnation != g.inc.Load() {
 		return false
 	}
 	if _, held, err := g.Holds(t); held || err != nil {
 		return false
 	}
-	if err := g.beginIncarnation(); err != nil {
+	inc, err := g.drawIncarnation()
+	if err != nil {
 		g.log.Error("no new incarnation", "error", err)
 		return false
 	}
+	g.inc.Store(inc)
 	g.log.Warn("a peer knows more of this device's changes than it does: it was restored from a copy, and writes under a new incarnation", "stream", t.Stream)
 	return true
 }

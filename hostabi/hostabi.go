@@ -93,6 +93,29 @@ func (g Grants) Has(c Capability) bool { return g>>c&1 != 0 }
 // An EventKind says what happened, as the spec numbers it.
 type EventKind int32
 
+// String gives the kind's name, as the reference writes it.
+func (k EventKind) String() string {
+	switch k {
+	case EventInit:
+		return "INIT"
+	case EventChange:
+		return "CHANGE"
+	case EventTimer:
+		return "TIMER"
+	case EventGrantChanged:
+		return "GRANT_CHANGED"
+	case EventSuspend:
+		return "SUSPEND"
+	case EventCall:
+		return "CALL"
+	case EventPush:
+		return "PUSH"
+	case EventReset:
+		return "RESET"
+	}
+	return fmt.Sprintf("event %d", int32(k))
+}
+
 // An Event is one turn of a guest.
 type Event struct {
 	Kind    EventKind

@@ -37,9 +37,16 @@ type Config struct {
 	StartTime time.Duration // for instantiation and INIT each; 0 means 5 s
 	Idle      time.Duration // after which the instance goes; 0 means a minute
 
+	// Suspended is why the app does not start until Resume, as a Report before this
+	// Actor said; empty for one that does.
+	Suspended string
+
 	// Crashed is called by Run after each crash. nil ignores.
 	Crashed func(Report)
-	Log     *slog.Logger // nil discards
+	// Note is called by Run with what people who read the app's log must know of
+	// events that did not take effect. nil ignores.
+	Note func(text string)
+	Log  *slog.Logger // nil discards
 }
 
 // An Actor runs one app's guest: events one at a time, from a bounded mailbox of
@@ -62,10 +69,18 @@ type Actor struct {
 	crashed bool      // the last instance did
 	look    bool      // something may be due
 	failed  int       // host-raised events refused in a row
+	trying  attempt   // the host-raised event at work, or due again
 
 	mu      sync.Mutex // guards the fields below
 	crashes crashes
 	running bool // an instance is there
+}
+
+// An attempt is how often an event was tried that stays due until it commits.
+type attempt struct {
+	kind  hostabi.EventKind
+	id    int64
+	tries int
 }
 
 // A pageCall is a CALL in the mailbox.
@@ -101,8 +116,12 @@ func NewActor(cfg Config) (*Actor, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Note == nil {
+		cfg.Note = func(string) {}
+	}
 	return &Actor{
-		cfg: cfg, engine: cfg.Engine, app: cfg.App, log: cfg.Log.With("app", cfg.Name),
+		crashes: crashes{suspended: cfg.Suspended},
+		cfg:     cfg, engine: cfg.Engine, app: cfg.App, log: cfg.Log.With("app", cfg.Name),
 		calls: make(chan *pageCall, mailbox), resume: make(chan struct{}, 1), done: make(chan struct{}),
 	}, nil
 }
@@ -213,27 +232,52 @@ func (a *Actor) due(ctx context.Context) (did bool, err error) {
 	if err != nil || !ok {
 		return false, err
 	}
+	if a.trying.kind != e.Kind || a.trying.id != e.ID {
+		a.trying = attempt{kind: e.Kind, id: e.ID}
+	}
+	a.trying.tries++
 	out, err := a.event(ctx, e)
 	if err == nil && (out.Code == 0 || out.Code == fault.NoSys) {
-		a.failed = 0
+		a.failed, a.trying = 0, attempt{}
 		return true, nil
 	}
 	// It is due again, but not at once. A crash has seen to that already.
 	a.log.Warn("event of the app failed", "kind", e.Kind, "code", out.Code, "err", err)
-	if a.mayRun() {
-		a.postpone()
+	if a.mayRun() && ctx.Err() == nil {
+		delay := a.postpone()
+		why := "the app refused it: " + out.Code.String()
+		if err != nil {
+			why = "it was not kept: " + printable(err.Error(), maxReason)
+		}
+		a.cfg.Note(fmt.Sprintf("%s; %s, again in %s", why, a.trying.fate(e), delay))
 	}
 	return true, nil
 }
 
+// fate says what becomes of an event that was rolled back.
+func (t *attempt) fate(e hostabi.Event) string {
+	switch e.Kind {
+	case hostabi.EventChange, hostabi.EventTimer:
+		name := e.Kind.String()
+		if e.Kind == hostabi.EventTimer {
+			name = fmt.Sprintf("%s %d", name, e.ID)
+		}
+		return fmt.Sprintf("%s was rolled back after try %d and stays due", name, max(t.tries, 1))
+	case hostabi.EventCall:
+		return fmt.Sprintf("CALL of page %d was rolled back and is not tried again; the page was told", e.ID)
+	}
+	return fmt.Sprintf("%s was rolled back", e.Kind)
+}
+
 // postpone makes everything wait after an event failed that was no crash: the
 // guest refused it, or the Store would not commit.
-func (a *Actor) postpone() {
+func (a *Actor) postpone() time.Duration {
 	delay := min(firstDelay<<min(a.failed, 16), maxDelay)
 	a.failed++
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.crashes.retryAt = time.Now().Add(delay)
+	return delay
 }
 
 // call answers one CALL.
@@ -285,6 +329,9 @@ func (a *Actor) run(ctx context.Context, e hostabi.Event, limit time.Duration) (
 	out, err := a.guest.End(ctx, result)
 	if out.Discard {
 		a.log.Info("instance discarded: its event was rolled back", "kind", e.Kind, "code", out.Code)
+		if e.Kind == hostabi.EventCall {
+			a.cfg.Note(fmt.Sprintf("the app refused after it had written: %s; %s", out.Code, a.trying.fate(e)))
+		}
 		a.dropCurrent()
 	}
 	return out, err
@@ -363,12 +410,25 @@ func (a *Actor) crash(ctx context.Context, e hostabi.Event, err error) {
 	a.mu.Unlock()
 	a.look = true // what was due still is
 	a.log.Warn("app crashed", "kind", e.Kind, "reason", why, "suspended", suspended)
+	a.note(e, why, delay, suspended)
 	if a.cfg.Crashed != nil {
 		a.cfg.Crashed(Report{
 			App: a.cfg.Name, Time: time.Now(), Kind: e.Kind, ID: e.ID, Reason: why, Stack: stack,
 			Logs: a.app.Logs(), Retry: delay, Suspended: suspended,
 		})
 	}
+}
+
+// note tells the app's log of a crash, what became of the event, and what comes.
+func (a *Actor) note(e hostabi.Event, why string, delay time.Duration, suspended bool) {
+	what, next := "the app did not start", fmt.Sprintf("again in %s", delay)
+	if e.Kind != 0 {
+		what = a.trying.fate(e)
+	}
+	if suspended {
+		next = "the app is suspended until a person resumes it"
+	}
+	a.cfg.Note(fmt.Sprintf("crash: %s; %s; %s", why, what, next))
 }
 
 // permanent reports a failure that trying again cannot mend: the module itself is

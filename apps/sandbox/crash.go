@@ -94,7 +94,7 @@ func (c *crashes) add(now time.Time, why string) time.Duration {
 // refusal is what a call gets while the guest may not run, or nil.
 func (c *crashes) refusal(now time.Time) error {
 	if c.suspended != "" {
-		return fault.New(fault.Closed, "call the app", "resume the app or install another version", "it is suspended: %s", c.suspended)
+		return fault.New(fault.Closed, "call the app", "see why with \"peers-runtime app logs\", then \"peers-runtime app resume\", or install another version", "it is suspended: %s", c.suspended)
 	}
 	if wait := c.retryAt.Sub(now); wait > 0 {
 		return fault.New(fault.Busy, "call the app", "try again then", "it is not running and starts again in %s", wait.Round(time.Second))

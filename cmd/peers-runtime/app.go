@@ -20,7 +20,7 @@ import (
 
 func newApp(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "app", Short: "Install and look after apps"}
-	c.AddCommand(newAppInstall(e), newAppApprove(e), newAppList(e), newAppOpen(e), newAppRemove(e), newAppLogs(e), newAppSDK(e))
+	c.AddCommand(newAppInstall(e), newAppApprove(e), newAppList(e), newAppOpen(e), newAppResume(e), newAppRemove(e), newAppLogs(e), newAppSDK(e))
 	return c
 }
 
@@ -169,6 +169,19 @@ const redirect = `<!doctype html>
 <title>Peers</title>
 <p><a href="%[1]s">Open Peers</a></p>
 `
+
+func newAppResume(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "resume APP", Short: "Let an app run again that was suspended for its crashes", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var a control.AppStatus
+			if err := e.call(cmd.Context(), "app.resume", control.AppRequest{App: args[0]}, &a); err != nil {
+				return err
+			}
+			return e.print(a, func() { e.showApp(&a) })
+		},
+	}
+}
 
 func newAppRemove(e *env) *cobra.Command {
 	return &cobra.Command{

@@ -299,6 +299,9 @@ func (h *Host) start(ctx context.Context, g *group.Group, app bundle.App) error 
 	if b.Manifest.Wasm != nil {
 		cfg, err := h.actorConfig(b, r)
 		if err == nil {
+			cfg.Suspended, err = h.suspended(app, b.Hash)
+		}
+		if err == nil {
 			r.actor, err = sandbox.NewActor(cfg)
 		}
 		if err != nil {
@@ -336,11 +339,11 @@ func (h *Host) actorConfig(b *bundle.Bundle, r *running) (sandbox.Config, error)
 		return sandbox.Config{}, err
 	}
 	module := sandbox.Module{Hash: sha256.Sum256(code), Read: read}
+	log := h.logbook(b.App())
 	return sandbox.Config{
 		Engine: h.engine, App: r.app, Name: string(b.App().ID), Module: module, Memory: w.Memory << 20, Log: h.log,
-		Crashed: func(rep sandbox.Report) {
-			h.log.Warn("an app crashed", "app", rep.App, "reason", fault.Quote(rep.Reason), "retry", rep.Retry, "suspended", rep.Suspended)
-		},
+		Crashed: func(rep sandbox.Report) { h.crashed(b.App(), r, rep) },
+		Note:    func(text string) { log.Line(3, "host: "+text) },
 	}, nil
 }
 

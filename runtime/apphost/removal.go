@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"slices"
 
 	"github.com/peers-run/peers-runtime/apps/bundle"
@@ -20,7 +21,7 @@ import (
 // gone in between.
 const bucketRemovals = "removals"
 
-func removalKey(app bundle.App) []byte {
+func appKey(app bundle.App) []byte {
 	return append(app.Publisher[:len(app.Publisher):len(app.Publisher)], app.ID...)
 }
 
@@ -67,7 +68,7 @@ func (h *Host) followRemoval(g *group.Group, app bundle.App, used bool) error {
 	mark := removalMark(g.Control().Removals(ns))
 	var old []byte
 	err := h.db.View(func(tx store.Tx) error {
-		old = bytes.Clone(tx.Bucket(bucketRemovals).Get(removalKey(app)))
+		old = bytes.Clone(tx.Bucket(bucketRemovals).Get(appKey(app)))
 		return nil
 	})
 	if err != nil || bytes.Equal(old, mark[:]) {
@@ -80,7 +81,9 @@ func (h *Host) followRemoval(g *group.Group, app bundle.App, used bool) error {
 		}
 		h.log.Info("app removed by the group", "app", app.ID)
 	}
-	return h.db.Update(func(tx store.Tx) error { return tx.Bucket(bucketRemovals).Put(removalKey(app), mark[:]) })
+	return h.db.Update(func(tx store.Tx) error {
+		return errors.Join(tx.Bucket(bucketSuspended).Delete(appKey(app)), tx.Bucket(bucketRemovals).Put(appKey(app), mark[:]))
+	})
 }
 
 // Remove uninstalls an app from the group: every device stops it and forgets what

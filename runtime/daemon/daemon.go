@@ -163,6 +163,7 @@ func (d *Daemon) calls() map[string]control.Call {
 		"app.decline": control.Typed(func(_ context.Context, q control.AppRequest) (none, error) {
 			return none{}, d.apps.DeclineWaiting(q.App)
 		}),
+		"app.resume": control.Typed(func(_ context.Context, q control.AppRequest) (control.AppStatus, error) { return d.apps.Resume(q.App) }),
 		"app.remove": control.Typed(func(ctx context.Context, q control.AppRequest) (none, error) {
 			return none{}, d.apps.Remove(ctx, q.App)
 		}),

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/group"
@@ -71,9 +72,8 @@ func TestReadFrame(t *testing.T) {
 		}
 	}
 	for _, head := range [][]byte{{0, 0, 0, 1}, {byte(TypeBye) + 1, 0, 0, 1}, {byte(TypeHello), 0x10, 0, 1}, {byte(TypeRun), 0xff, 0xff, 0xff}} {
-		if _, err := ReadFrame(bytes.NewReader(head), nil); fault.CodeOf(err) != fault.Protocol {
-			t.Errorf("head %x: %v", head, err)
-		}
+		_, err := ReadFrame(bytes.NewReader(head), nil)
+		faulttest.Want(t, err, fault.Protocol, fmt.Sprintf("cannot read a frame: type %d with", head[0]), "")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/batch"
 	"github.com/peers-run/peers-runtime/sync/group"
@@ -119,9 +120,9 @@ func tipsOf(ns record.NamespaceID, n int, seed uint64) []byte {
 	return vector.Append(nil, tips)
 }
 
-// TestHostilePeers is one lie each: the link ends, with a reason, and the group
-// is unharmed.
-func TestHostilePeers(t *testing.T) {
+// TestBadInput is one lie each: the link ends, with a reason, and the group is
+// unharmed.
+func TestBadInput(t *testing.T) {
 	otherSpace := func(i uint64) (ns record.NamespaceID) {
 		binary.BigEndian.PutUint64(ns[:], i)
 		return ns
@@ -129,53 +130,68 @@ func TestHostilePeers(t *testing.T) {
 	for name, c := range map[string]struct {
 		say  func(v *victim)
 		code fault.Code
+		text string // a piece of the message
 	}{
-		"a run before Hello":    {func(v *victim) { v.send(v.run(1, 1, false)) }, fault.Protocol},
-		"a vector before Hello": {func(v *victim) { v.send(encodeFrame(nil, TypeVector, &tipsMessage{Namespace: v.ns})) }, fault.Protocol},
-		"two Hellos":            {func(v *victim) { v.send(v.hello(), v.hello()) }, fault.Protocol},
-		"another version":       {func(v *victim) { v.send(encodeFrame(nil, TypeHello, &hello{Version: 99})) }, fault.Version},
-		"an unknown message":    {func(v *victim) { v.send(v.hello(), []byte{200, 0, 0, 0}) }, fault.Protocol},
-		"a frame beyond size":   {func(v *victim) { v.send(v.hello(), []byte{byte(TypeVector), 0xff, 0xff, 0xff}) }, fault.Protocol},
-		"no CBOR":               {func(v *victim) { v.send(v.hello(), []byte{byte(TypeVector), 0, 0, 1, 0xff}) }, fault.Protocol},
-		"a forged signature":    {func(v *victim) { v.send(v.hello(), v.run(1, 3, true)) }, fault.Untrusted},
-		"a run over a gap":      {func(v *victim) { v.send(v.hello(), v.run(5, 3, false)) }, fault.Protocol},
+		"a run before Hello":    {func(v *victim) { v.send(v.run(1, 1, false)) }, fault.Protocol, "a run before Hello"},
+		"a vector before Hello": {func(v *victim) { v.send(encodeFrame(nil, TypeVector, &tipsMessage{Namespace: v.ns})) }, fault.Protocol, "message 4 before Hello"},
+		"two Hellos":            {func(v *victim) { v.send(v.hello(), v.hello()) }, fault.Protocol, "a second Hello"},
+		"another version":       {func(v *victim) { v.send(encodeFrame(nil, TypeHello, &hello{Version: 99})) }, fault.Version, "it speaks version 99 of sync, this device 1"},
+		"an unknown message":    {func(v *victim) { v.send(v.hello(), []byte{200, 0, 0, 0}) }, fault.Protocol, "unknown message 200"},
+		"a frame beyond size":   {func(v *victim) { v.send(v.hello(), []byte{byte(TypeVector), 0xff, 0xff, 0xff}) }, fault.Protocol, "type 4 with 16777215 bytes, at most 1048576 are allowed"},
+		"no CBOR":               {func(v *victim) { v.send(v.hello(), []byte{byte(TypeVector), 0, 0, 1, 0xff}) }, fault.Protocol, "malformed message"},
+		"a forged signature":    {func(v *victim) { v.send(v.hello(), v.run(1, 3, true)) }, fault.Untrusted, "invalid run: the signature of"},
+		"a run over a gap":      {func(v *victim) { v.send(v.hello(), v.run(5, 3, false)) }, fault.Protocol, "the run does not continue what is stored"},
 		"ops that are none": {func(v *victim) {
 			v.send(v.hello(), encodeFrame(nil, TypeOps, &opsMessage{Ops: []rawOp{{Op: []byte("x")}}}))
-		}, fault.Invalid},
-		"ack of nothing": {func(v *victim) { v.send(v.hello(), encodeFrame(nil, TypeAck, &tipsMessage{Namespace: pattern(7)})) }, fault.Protocol},
+		}, fault.Invalid, "it is not [content, signature]"},
+		"ack of nothing": {func(v *victim) { v.send(v.hello(), encodeFrame(nil, TypeAck, &tipsMessage{Namespace: pattern(7)})) }, fault.Protocol, "ack in a namespace never mentioned"},
 		"need of what is untold": {func(v *victim) {
 			v.send(v.hello(), encodeFrame(nil, TypeNeed, &needMessage{pattern(7), tipsOf(v.ns, 1, 1), 0}))
-		}, fault.Protocol},
+		}, fault.Protocol, "it asks for a branch that it was not told of"},
 		"marks without end": {func(v *victim) {
 			f := encodeFrame(nil, TypeMarks, &tipsMessage{v.ns, tipsOf(v.ns, 1, 1)})
 			for v.send(v.hello()); v.send(f); {
 			}
-		}, fault.Rate},
+		}, fault.Rate, "it reports forks without end"},
 		"needs without end": {func(v *victim) {
 			f := encodeFrame(nil, TypeNeed, &needMessage{v.ns, vector.Append(nil, v.start.Tips), 0})
 			for v.send(v.hello()); v.send(f); {
 			}
-		}, fault.Rate},
+		}, fault.Rate, "it asks for streams again and again"},
 		"vectors without end": {func(v *victim) {
 			v.send(v.hello())
 			for i := uint64(0); v.send(encodeFrame(nil, TypeVector, &tipsMessage{otherSpace(i), tipsOf(v.ns, maxTips-1, i)})); i++ {
 			}
-		}, fault.Quota},
+		}, fault.Quota, "it lists"},
 		"namespaces without end": {func(v *victim) {
 			v.send(v.hello())
 			for i := uint64(0); v.send(encodeFrame(nil, TypeVector, &tipsMessage{otherSpace(i), nil})); i++ {
 			}
-		}, fault.Protocol},
-		"a cut frame": {func(v *victim) { v.send(v.hello(), v.run(1, 3, false)[:40]); v.conn.Close() }, fault.CodeOf(io.ErrUnexpectedEOF)},
+		}, fault.Protocol, "more than 4096 namespaces"},
+		"nested deeply": {func(v *victim) {
+			body := bytes.Repeat([]byte{0x81}, 60_000)
+			v.send(v.hello(), append([]byte{byte(TypeVector), 0, byte(len(body) >> 8), byte(len(body) & 0xff)}, body...))
+		}, fault.Protocol, "malformed message"},
+		"a key twice": {func(v *victim) {
+			v.send(v.hello(), append([]byte{byte(TypeBye), 0, 0, 5}, 0xa2, 1, 1, 1, 2))
+		}, fault.Protocol, "malformed message"},
+		"a vector of half a stream": {func(v *victim) {
+			v.send(v.hello(), encodeFrame(nil, TypeVector, &tipsMessage{v.ns, make([]byte, vector.TipSize+1)}))
+		}, fault.Protocol, "malformed vector"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := newVictim(t, true)
 			go c.say(v)
 			select {
 			case err := <-v.ended:
-				if fault.CodeOf(err) != c.code || err == nil {
-					t.Errorf("ended with %v (%s), want %s", err, fault.CodeOf(err), c.code)
+				hint := ""
+				switch c.code {
+				case fault.Version:
+					hint = "update Peers on both devices"
+				case fault.Invalid:
+					hint = "no version of this program writes"
 				}
+				faulttest.Want(t, err, c.code, c.text, hint)
 				v.ended <- err
 			case <-time.After(20 * time.Second):
 				t.Fatal("the link goes on")
@@ -183,6 +199,19 @@ func TestHostilePeers(t *testing.T) {
 			v.unharmed(t)
 		})
 	}
+}
+
+// A link that breaks in the middle of a frame ends the session and nothing else.
+func TestCutFrame(t *testing.T) {
+	v := newVictim(t, true)
+	v.send(v.hello(), v.run(1, 3, false)[:40])
+	v.conn.Close()
+	err := <-v.ended
+	v.ended <- err
+	if err == nil {
+		t.Error("the session ends as if the peer had said so")
+	}
+	v.unharmed(t)
 }
 
 // heap is the live heap, in bytes.

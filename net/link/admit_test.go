@@ -175,13 +175,13 @@ func TestBadAcceptors(t *testing.T) {
 		code   fault.Code
 		text   string
 	}{
-		"another device":    {tlsOf(t, other), sayRaw(appendFrame(nil, helloFrame(AccessFull))), StageIdentity, fault.Untrusted, "another device (" + other.ID().Short()},
+		"another device":    {tlsOf(t, other), sayRaw(appendFrame(nil, helloFrame(AccessFull, [startLen]byte{}))), StageIdentity, fault.Untrusted, "another device (" + other.ID().Short()},
 		"other protocol":    {func() *tls.Config { c := tlsOf(t, k); c.NextProtos = []string{"h3"}; return c }(), nil, StageIdentity, fault.Version, "peers/1"},
 		"silent":            {tlsOf(t, k), func(*quic.Conn) {}, StageAdmission, fault.Timeout, ""},
 		"stutters":          {tlsOf(t, k), sayRaw([]byte{1, 0}), StageAdmission, fault.Timeout, ""},
 		"talks nonsense":    {tlsOf(t, k), sayRaw([]byte("GET / HTTP/1.0\r\n")), StageAdmission, 0, "malformed"},
 		"says a bomb":       {tlsOf(t, k), sayRaw([]byte{1, 0xff, 0xff}), StageAdmission, 0, "malformed"},
-		"grants nothing":    {tlsOf(t, k), sayRaw(appendFrame(nil, helloFrame(AccessNone))), StageAdmission, 0, "grants nothing"},
+		"grants nothing":    {tlsOf(t, k), sayRaw(appendFrame(nil, helloFrame(AccessNone, [startLen]byte{}))), StageAdmission, 0, "grants nothing"},
 		"refuses":           {tlsOf(t, k), func(qc *quic.Conn) { refuseQUIC(qc, fault.New(fault.Denied, "", "", "go\naway")) }, StageAdmission, fault.Denied, `"go\naway"`},
 		"refuses weirdly":   {tlsOf(t, k), func(qc *quic.Conn) { _ = qc.CloseWithError(1<<40, strings.Repeat("x", 800)) }, StageAdmission, fault.Protocol, "xxx"},
 		"refuses by number": {tlsOf(t, k), func(qc *quic.Conn) { _ = qc.CloseWithError(0, "") }, StageAdmission, fault.Closed, "closed"},

@@ -13,6 +13,8 @@ type standing struct {
 	born   time.Time // when it became live
 	heard  time.Time // when it last proved itself alive
 	pinged time.Time // since when a pong is due; zero if none is
+	packet time.Time // when a packet of any kind was last found received
+	ask    time.Time // when to ask for a sign of life; zero if never
 
 	retired time.Time // zero if not
 	retirer bool      // by our decision
@@ -44,12 +46,21 @@ func choose(now time.Time, arbiter bool, cs []standing, t Timing) verdict {
 	v := verdict{best: -1}
 	for i, c := range cs {
 		if !c.pinged.IsZero() {
-			if due := c.pinged.Add(t.Probe); now.Before(due) {
+			// A pong may wait behind data, or for a busy machine: other packets show
+			// as well that the peer is there.
+			if due := later(c.pinged, c.packet).Add(t.Probe); now.Before(due) {
 				v.lookAt(due)
 			} else {
 				v.dead = append(v.dead, i)
 				continue
 			}
+		}
+		switch {
+		case !c.pinged.IsZero() || c.ask.IsZero():
+		case now.Before(c.ask):
+			v.lookAt(c.ask)
+		default:
+			v.ping = append(v.ping, i)
 		}
 		if !c.retired.IsZero() {
 			v.expire(now, i, c, t)
@@ -70,6 +81,13 @@ func choose(now time.Time, arbiter bool, cs []standing, t Timing) verdict {
 		v.supersede(now, cs, t, active)
 	}
 	return v
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // expire ends a retired connection when nothing is left on it, or time is up.

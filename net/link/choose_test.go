@@ -21,6 +21,8 @@ func TestChoose(t *testing.T) {
 	with := func(s standing, f func(*standing)) standing { f(&s); return s }
 	heard := func(sec int) func(*standing) { return func(s *standing) { s.heard = at(sec) } }
 	pinged := func(sec int) func(*standing) { return func(s *standing) { s.pinged = at(sec) } }
+	ask := func(sec int) func(*standing) { return func(s *standing) { s.ask = at(sec) } }
+	packet := func(sec int) func(*standing) { return func(s *standing) { s.packet = at(sec) } }
 	retired := func(sec int, ours bool) func(*standing) {
 		return func(s *standing) { s.retired, s.retirer = at(sec), ours }
 	}
@@ -50,7 +52,13 @@ func TestChoose(t *testing.T) {
 		"their grace":       {24, false, []standing{with(conn(Direct, true, 1, 0), retired(4, false)), conn(Direct, true, 2, 1)}, verdict{best: 1}, 27},
 		"drained": {5, false, []standing{with(conn(Direct, true, 1, 0), func(s *standing) { retired(4, true)(s); s.done = true }), conn(Direct, true, 2, 1)},
 			verdict{best: 1, over: []int{0}}, -1},
-		"all are asked": {6, false, []standing{with(conn(Direct, true, 1, 0), pinged(5)), with(conn(Relayed, true, 2, 0), pinged(4))}, verdict{best: 0}, 7},
+		"silent":          {5, true, []standing{with(conn(Direct, true, 1, 0), ask(5))}, verdict{best: 0, ping: []int{0}}, -1},
+		"not yet silent":  {4, true, []standing{with(conn(Direct, true, 1, 0), ask(5))}, verdict{best: 0}, 5},
+		"asked already":   {6, true, []standing{with(with(conn(Direct, true, 1, 0), ask(5)), pinged(5))}, verdict{best: 0}, 8},
+		"packets come":    {9, true, []standing{with(with(conn(Direct, true, 1, 0), packet(7)), pinged(5))}, verdict{best: 0}, 10},
+		"no more come":    {10, true, []standing{with(with(conn(Direct, true, 1, 0), packet(7)), pinged(5))}, verdict{best: -1, dead: []int{0}}, -1},
+		"retired, silent": {6, true, []standing{with(with(conn(Direct, true, 1, 0), retired(4, false)), ask(5))}, verdict{best: -1, ping: []int{0}}, 27},
+		"all are asked":   {6, false, []standing{with(conn(Direct, true, 1, 0), pinged(5)), with(conn(Relayed, true, 2, 0), pinged(4))}, verdict{best: 0}, 7},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := choose(at(c.now), !c.other, c.cs, timing)

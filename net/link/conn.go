@@ -11,6 +11,7 @@ import (
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/net/pulse"
 	"github.com/peers-run/peers-runtime/net/socket"
 	"github.com/quic-go/quic-go"
 )
@@ -36,6 +37,8 @@ type conn struct {
 	serial  uint64 // order of becoming live
 	born    time.Time
 	heard   time.Time // the last pong, or born
+	pulse   pulse.Pulse
+	start   []byte    // the peer's, as its first hello said; nil if it did not
 	pinged  time.Time // the oldest ping without a pong; zero if none
 	token   [pingLen]byte
 	waiters []chan time.Duration // for the pong of token
@@ -113,7 +116,7 @@ func (cn *conn) sayHello() error {
 		return err
 	}
 	cn.ctl = ctl
-	_, err = ctl.Write(appendFrame(nil, helloFrame(cn.access)))
+	_, err = ctl.Write(appendFrame(nil, helloFrame(cn.access, cn.e.start)))
 	return err
 }
 

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net"
@@ -28,6 +29,7 @@ type Endpoint struct {
 	carriers []*carrier
 	port     uint16
 	guard    *guard.Door
+	start    [startLen]byte // random: another one is another life of the device
 	memory   *guard.Budget
 
 	// life ends when the endpoint is to stop; its cause says why.
@@ -91,6 +93,7 @@ func New(cfg Config) (*Endpoint, error) {
 		tendWake: make(chan struct{}, 1), keepWake: make(chan struct{}, 1),
 		peers: map[keys.DeviceID]*peer{}, handlers: map[string]serving{}, watchers: map[*Watch]struct{}{},
 	}
+	rand.Read(e.start[:])
 	e.life, e.kill = context.WithCancelCause(context.Background())
 	socks, port, err := socket.Listen(cfg.Bind, cfg.Port, cfg.NonQUIC)
 	if err != nil {
@@ -189,10 +192,11 @@ const (
 
 func (e *Endpoint) quicConfig() *quic.Config {
 	return &quic.Config{
-		Versions:                       []quic.Version{quic.Version1},
+		Versions: []quic.Version{quic.Version1},
+		// tend asks for signs of life. A keep-alive of quic-go would be a packet so
+		// small that a restarted peer must not answer it with a reset.
 		HandshakeIdleTimeout:           e.cfg.Timing.Handshake,
 		MaxIdleTimeout:                 e.cfg.Timing.Idle,
-		KeepAlivePeriod:                e.cfg.Timing.KeepAlive,
 		InitialStreamReceiveWindow:     initialStreamWindow,
 		MaxStreamReceiveWindow:         maxStreamWindow,
 		InitialConnectionReceiveWindow: initialConnWindow,
@@ -327,7 +331,7 @@ func (e *Endpoint) Recheck() {
 			cn.refuse(err)
 		}
 		for _, cn := range up {
-			cn.send(helloFrame(access))
+			cn.send(helloFrame(access, e.start))
 			e.changed(id)
 		}
 	}

@@ -30,7 +30,7 @@ func (r *rogue) inside(t testing.TB, n *node, k *keys.KeyPair) *quic.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Write(appendFrame(nil, helloFrame(AccessFull))); err != nil {
+	if _, err := s.Write(appendFrame(nil, helloFrame(AccessFull, [startLen]byte{}))); err != nil {
 		t.Fatal(err)
 	}
 	until(t, func() bool { return n.Peer(k.ID()).Status().Connected() })
@@ -139,8 +139,8 @@ func TestControlStreamAbuse(t *testing.T) {
 		"frame too large":    {[]byte{9, 0xff, 0xff}, fault.Protocol},
 		"short ping":         {[]byte{5, 0, 1, 0}, fault.Protocol},
 		"finish cut short":   {[]byte{3, 0, 2, 0, 0}, fault.Protocol},
-		"hello with nothing": {appendFrame(nil, helloFrame(AccessNone)), fault.Protocol},
-		"a flood of pings":   {bytes.Repeat([]byte{5, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8}, 200_000), fault.Rate},
+		"hello with nothing": {appendFrame(nil, helloFrame(AccessNone, [startLen]byte{})), fault.Protocol},
+		"a flood of pings":   {bytes.Repeat(appendFrame(nil, frame{framePing, make([]byte, pingLen)}), 200_000), fault.Rate},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := start(t)
@@ -154,7 +154,7 @@ func TestControlStreamAbuse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _ = s.Write(appendFrame(nil, helloFrame(AccessFull)))
+			_, _ = s.Write(appendFrame(nil, helloFrame(AccessFull, [startLen]byte{})))
 			_, _ = s.Write(c.write) // the rogue never reads its pongs
 			select {
 			case <-qc.Context().Done():
@@ -182,9 +182,9 @@ func TestControlStreamAbuse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := appendFrame(nil, helloFrame(AccessFull))
+		b := appendFrame(nil, helloFrame(AccessFull, [startLen]byte{}))
 		b = appendFrame(b, frame{200, []byte("new")})
-		b = appendFrame(b, frame{framePing, make([]byte, 8)})
+		b = appendFrame(b, frame{framePing, make([]byte, pingLen)})
 		_, _ = s.Write(b)
 		until(t, func() bool { return n.Peer(k.ID()).Status().Connected() })
 		if _, err := n.Peer(k.ID()).OpenStream(soon(t), "echo/1"); err != nil {
@@ -413,7 +413,9 @@ func TestIdleMemory(t *testing.T) {
 // what counts is packets per keep-alive.
 func TestIdleTraffic(t *testing.T) {
 	const interval = 300 * time.Millisecond
-	quiet := func(c *Config) { c.Timing.KeepAlive, c.Timing.Idle = interval, 3*interval }
+	quiet := func(c *Config) {
+		c.Timing.KeepAlive, c.Timing.Idle, c.Timing.Suspect, c.Timing.Look = interval, 3*interval, 2*interval/15, interval/15
+	}
 	a, b := start(t, quiet), start(t, quiet)
 	p := dial(t, a, b)
 	q := b.Peer(a.ID())

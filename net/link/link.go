@@ -143,11 +143,13 @@ type Limits struct {
 // Timing holds every duration. Zero fields take the default named.
 type Timing struct {
 	Handshake   time.Duration // without an answer, per address: 5 s
-	Hello       time.Duration // from handshake to hello: 10 s
+	Hello       time.Duration // from handshake to hello: 5 s
 	Header      time.Duration // from a stream's first byte to its protocol name: 10 s
-	KeepAlive   time.Duration // between packets on an idle connection: 15 s
+	KeepAlive   time.Duration // without any packet until a ping: 15 s
+	Suspect     time.Duration // the same while packets are sent, at least 4 round trips: 2 s
+	Look        time.Duration // between looks whether packets arrive: 1 s
 	Idle        time.Duration // without any packet until a connection is dead: 45 s
-	Probe       time.Duration // until an unanswered ping means dead: 3 s
+	Probe       time.Duration // after a ping without any packet until the connection is dead: 3 s
 	HandOver    time.Duration // a better connection lives before the worse is retired: 30 s
 	Grace       time.Duration // streams of a retired connection may go on: 30 s
 	Stagger     time.Duration // between dialling one address and the next: 200 ms, on the LAN a quarter
@@ -198,9 +200,11 @@ func (c Config) filled() (Config, error) {
 	orElse(&l.Streams, 128)
 	orElse(&l.ReceiveMemory, 64<<20)
 	orElse(&t.Handshake, 5*time.Second)
-	orElse(&t.Hello, 10*time.Second)
+	orElse(&t.Hello, 5*time.Second)
 	orElse(&t.Header, 10*time.Second)
 	orElse(&t.KeepAlive, 15*time.Second)
+	orElse(&t.Suspect, 2*time.Second)
+	orElse(&t.Look, time.Second)
 	orElse(&t.Idle, 45*time.Second)
 	orElse(&t.Probe, 3*time.Second)
 	orElse(&t.HandOver, 30*time.Second)

@@ -3,8 +3,10 @@ package link
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +16,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if text := os.Getenv(childEnv); text != "" {
+		fmt.Fprintln(os.Stderr, child(text))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // world lets tests change who is admitted.
 type world struct {

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -213,7 +214,8 @@ func (e *Endpoint) goLive(cn *conn, h hello) {
 	p := e.peerLocked(cn.id)
 	e.serials++
 	now := time.Now()
-	cn.live, cn.serial, cn.born, cn.heard, cn.granted = true, e.serials, now, now, h.Access
+	cn.live, cn.serial, cn.born, cn.heard, cn.granted, cn.start = true, e.serials, now, now, h.Access, h.Start
+	stale := e.outlivedLocked(p, cn)
 	if cn.kind == Direct {
 		for cancel := range p.dials {
 			(*cancel)(errConnected)
@@ -222,9 +224,24 @@ func (e *Endpoint) goLive(cn *conn, h hello) {
 	p.attempts, p.lastErr = nil, nil
 	e.rechooseLocked(p, now)
 	e.mu.Unlock()
+	for _, old := range stale {
+		old.close(fault.Closed, "the device has restarted")
+	}
 	e.log.Info("connected", "device", cn.id.Short(), "kind", cn.kind, "to", cn.remote(), "dialled", cn.ours)
 	e.changed(cn.id)
 	e.wakeTend()
+}
+
+// outlivedLocked gives up the connections to an earlier life of the device: it
+// was killed, and nobody is at their other end.
+func (e *Endpoint) outlivedLocked(p *peer, cn *conn) (stale []*conn) {
+	for _, old := range p.conns {
+		if old.live && len(old.start) > 0 && len(cn.start) > 0 && !bytes.Equal(old.start, cn.start) {
+			old.gone = true
+			stale = append(stale, old)
+		}
+	}
+	return stale
 }
 
 // serve runs a live connection to its end.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/net/pulse"
 )
 
 // tendLoop applies choose to every peer whenever something happened or a
@@ -37,7 +38,17 @@ func (e *Endpoint) tendLoop() {
 	}
 }
 
-func (e *Endpoint) standingsLocked(p *peer) ([]*conn, []standing) {
+// pulseTiming gives the device with the higher id a little more patience: one
+// ping at rest does for both.
+func (e *Endpoint) pulseTiming(p *peer) pulse.Timing {
+	t := pulse.Timing{Suspect: e.cfg.Timing.Suspect, KeepAlive: e.cfg.Timing.KeepAlive}
+	if e.id.Compare(p.id) > 0 {
+		t.KeepAlive += t.KeepAlive / 8
+	}
+	return t
+}
+
+func (e *Endpoint) standingsLocked(p *peer, now time.Time) ([]*conn, []standing) {
 	var cs []*conn
 	var st []standing
 	for _, cn := range p.conns {
@@ -45,9 +56,12 @@ func (e *Endpoint) standingsLocked(p *peer) ([]*conn, []standing) {
 			continue
 		}
 		cs = append(cs, cn)
+		count := cn.qc.ConnectionStats()
+		cn.pulse.Look(now, count.PacketsSent, count.PacketsReceived)
 		st = append(st, standing{
 			kind: cn.kind, low: cn.ours == (e.id.Compare(p.id) < 0), serial: cn.serial, born: cn.born,
 			heard: cn.heard, pinged: cn.pinged, retired: cn.retired, retirer: cn.retirer,
+			packet: cn.pulse.Heard(), ask: cn.pulse.Due(count.SmoothedRTT, e.pulseTiming(p)),
 			done: cn.finished && cn.gotDone && cn.streams == 0,
 		})
 	}
@@ -56,7 +70,7 @@ func (e *Endpoint) standingsLocked(p *peer) ([]*conn, []standing) {
 
 // rechooseLocked only decides where new streams open, at once.
 func (e *Endpoint) rechooseLocked(p *peer, now time.Time) {
-	cs, st := e.standingsLocked(p)
+	cs, st := e.standingsLocked(p, now)
 	v := choose(now, false, st, e.cfg.Timing)
 	p.best = nil
 	if v.best >= 0 {
@@ -85,11 +99,12 @@ func isClosed(c <-chan struct{}) bool {
 // tendLocked carries out the verdict on one peer; what closes connections is
 // returned to be called without the lock.
 func (e *Endpoint) tendLocked(p *peer, now time.Time) (again time.Time, kills []func()) {
-	cs, st := e.standingsLocked(p)
+	cs, st := e.standingsLocked(p, now)
 	if len(cs) == 0 {
 		return again, nil
 	}
 	v := choose(now, e.id.Compare(p.id) < 0, st, e.cfg.Timing)
+	v.lookAt(now.Add(e.cfg.Timing.Look))
 	for _, i := range v.ping {
 		cs[i].pingLocked(now, nil)
 		v.lookAt(now.Add(e.cfg.Timing.Probe))

@@ -16,15 +16,19 @@ import (
 //
 // the first of which is a hello. Frames of an unknown type are skipped.
 const (
-	frameHello  = 1 // CBOR map {1: access}; again whenever the access changes
+	frameHello  = 1 // CBOR map {1: access, 2: start}; again whenever the access changes
 	frameRetire = 2 // CBOR map {1: reason}: open no more streams here
 	frameFinish = 3 // u64: how many streams I opened here; all are finished
 	frameDone   = 4 // empty: I have seen as many and finished all of mine
-	framePing   = 5 // 8 bytes of the sender's choice
-	framePong   = 6 // the same 8 bytes
+	framePing   = 5 // 32 bytes of the sender's choice
+	framePong   = 6 // the same 32 bytes
 
 	maxControl = 1024
-	pingLen    = 8
+	startLen   = 16
+
+	// A ping's packet must be larger than a stateless reset (42 bytes), or a
+	// peer that restarted does not answer it with one (RFC 9000 §10.3).
+	pingLen = 32
 )
 
 // Stream header: length u8 ‖ protocol name.
@@ -41,6 +45,7 @@ type frame struct {
 
 type hello struct {
 	Access Access `cbor:"1,keyasint"`
+	Start  []byte `cbor:"2,keyasint,omitempty"` // of the sender's endpoint, random
 }
 
 type retirement struct {
@@ -81,8 +86,8 @@ func readFrame(r io.Reader, buf []byte) (frame, error) {
 	return frame{kind: head[0], body: body}, nil
 }
 
-func helloFrame(a Access) frame {
-	return frame{frameHello, cborx.MustMarshal(hello{Access: a})}
+func helloFrame(a Access, start [startLen]byte) frame {
+	return frame{frameHello, cborx.MustMarshal(hello{Access: a, Start: start[:]})}
 }
 
 func parseHello(f frame) (hello, error) {
@@ -96,6 +101,9 @@ func parseHello(f frame) (hello, error) {
 	// Whoever grants nothing refuses the connection instead of saying hello.
 	if h.Access == AccessNone {
 		return h, fmt.Errorf("%w: a hello that grants nothing", errBadFrame)
+	}
+	if n := len(h.Start); n != 0 && n != startLen {
+		return h, fmt.Errorf("%w: a start of %d bytes", errBadFrame, n)
 	}
 	return h, nil
 }

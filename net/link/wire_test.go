@@ -16,13 +16,13 @@ import (
 
 func TestGoldens(t *testing.T) {
 	for name, f := range map[string]frame{
-		"hello-full": helloFrame(AccessFull),
-		"hello-pair": helloFrame(AccessPair),
+		"hello-full": helloFrame(AccessFull, [startLen]byte{1, 2, 3}),
+		"hello-pair": helloFrame(AccessPair, [startLen]byte{1, 2, 3}),
 		"retire":     retireFrame("a better connection has taken over"),
 		"finish":     finishFrame(513),
 		"done":       {kind: frameDone},
-		"ping":       {framePing, []byte{1, 2, 3, 4, 5, 6, 7, 8}},
-		"pong":       {framePong, []byte{1, 2, 3, 4, 5, 6, 7, 8}},
+		"ping":       {framePing, bytes.Repeat([]byte{1, 2, 3, 4}, pingLen/4)},
+		"pong":       {framePong, bytes.Repeat([]byte{1, 2, 3, 4}, pingLen/4)},
 	} {
 		golden.Hex(t, name, appendFrame(nil, f))
 	}
@@ -38,6 +38,7 @@ func TestHello(t *testing.T) {
 		"full":               {"010003a10102", AccessFull, true},
 		"pair":               {"010003a10101", AccessPair, true},
 		"of a later version": {"010006a20102181e03", AccessFull, true},
+		"a short start":      {"010007a2010202420102", 0, false},
 		"a later access":     {"010003a10109", 9, true},
 		"grants nothing":     {"010003a10100", 0, false},
 		"says nothing":       {"010001a0", 0, false},
@@ -136,7 +137,7 @@ func TestClip(t *testing.T) {
 }
 
 func FuzzReadFrame(f *testing.F) {
-	for _, fr := range []frame{helloFrame(AccessFull), retireFrame("why"), finishFrame(3), {kind: frameDone}, {framePing, make([]byte, 8)}} {
+	for _, fr := range []frame{helloFrame(AccessFull, [startLen]byte{1, 2, 3}), retireFrame("why"), finishFrame(3), {kind: frameDone}, {framePing, make([]byte, pingLen)}} {
 		f.Add(appendFrame(nil, fr))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

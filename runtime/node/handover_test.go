@@ -129,7 +129,7 @@ func newTraveller(t *testing.T, u *grouptest.User, device, host int) *traveller 
 	n.ep, err = link.New(link.Config{
 		Keys: home.keys, Admit: n.admit, Bind: loopback, Logger: log,
 		Carriers: []link.Carrier{x.relay.carrier(link.Relayed), x.direct.carrier(link.Direct)},
-		Timing:   link.Timing{HandOver: 100 * time.Millisecond, Grace: 5 * time.Second, Probe: 2 * time.Second},
+		Timing:   link.Timing{HandOver: 100 * time.Millisecond, Grace: 5 * time.Second, Probe: 2 * time.Second, KeepAlive: time.Second, Look: 200 * time.Millisecond},
 	})
 	must(err)
 	must(n.handle())
@@ -376,6 +376,7 @@ func TestSessionMoves(t *testing.T) {
 func TestSessionOutlivesItsConnection(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			const batches = 300
 			rng := rand.New(rand.NewPCG(seed, 1))
 			a, b := travellers(t, rng.IntN(2) == 0)
@@ -410,6 +411,10 @@ func TestSessionOutlivesItsConnection(t *testing.T) {
 			}
 			if took > 10*time.Second {
 				t.Errorf("it took %v", took)
+			}
+			for _, x := range []*traveller{a, b} {
+				other := map[*traveller]*traveller{a: b, b: a}[x]
+				until(t, "the dead connection is gone", func() bool { return len(x.ep.Peer(other.ID()).Status().Conns) == 1 })
 			}
 		})
 	}

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -77,12 +76,10 @@ func (h hand) holds(when string) {
 	}
 }
 
-// write enters text into the field that has the focus.
+// write enters text into the field that has the focus, key by key.
 func (h hand) write(text string) {
 	h.t.Helper()
-	if _, err := chromedp.Call(h.ctx, input.InsertText, input.InsertTextParams{Text: text}); err != nil {
-		h.failed(err)
-	}
+	h.press(text)
 }
 
 func says(text string) string   { return fmt.Sprintf(`document.body.innerText.includes(%q)`, text) }
@@ -139,6 +136,7 @@ func TestTabAndEnter(t *testing.T) {
 	h.enter("Close", noDialog)
 	h.enter("Open Atlas", `document.querySelector("iframe")`)
 	f := b.frame(`document.querySelector("#search")`)
+	b.until(`document.activeElement.tagName === "IFRAME"`)
 	h.press(kb.Tab)
 	f.until(`document.activeElement.id === "search"`)
 	h.enter("Back to Peers", `document.querySelector("#content").checkVisibility()`)

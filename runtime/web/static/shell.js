@@ -44,6 +44,7 @@ export function openApp(app, name, reloads = 0) {
       if (!frame || e.source !== frame.contentWindow || e.data !== "peers/1") return;
       if (!given) {
         given = true;
+        if (tools.contains(document.activeElement)) frame.focus(); // before anything is typed: it clears a focus within
         // "*" because an opaque origin has no name; the port goes to this frame's
         // window, and frame-src has let nothing but the app's files in there.
         frame.contentWindow.postMessage("peers/1", "*", [theirs]);
@@ -97,8 +98,7 @@ function show(src, name) {
   where.dataset.before = where.hidden ? "" : "1";
   where.hidden = true;
   tools.replaceChildren(h("span.name", {}, name + " "), h("button", { type: "button", onclick: closeApp }, "Back to Peers"));
-  frame.focus(); // the button that opened it is hidden now
-  frame.addEventListener("load", () => frame.focus(), { once: true });
+  tools.querySelector("button").focus(); // until the page is there
   return frame;
 }
 

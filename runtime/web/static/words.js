@@ -31,6 +31,7 @@ export const deviceName = (d, id) => d?.name || (d?.self ? "this device" : `devi
  */
 export function stand(peer, space, name) {
   if (peer.drift) return { mood: "bad", text: `differs from ${name} though nothing is missing: run “peers-runtime doctor”` };
+  if (peer.stalled) return { mood: "bad", text: `stalled: no more of one stream is taken from ${name}: ${peer.stalled[0].reason}` };
   if (peer.to_get) {
     const done = Math.floor((100 * space.batches) / (space.batches + peer.to_get));
     return { mood: "wait", text: `syncing ${done} % from ${name}`, done };

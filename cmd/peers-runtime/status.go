@@ -78,6 +78,9 @@ func spaceLine(s *control.Space, names map[string]string) string {
 		parts = append(parts, part)
 	}
 	for _, p := range s.Peers {
+		for _, st := range p.Stalled {
+			parts = append(parts, fmt.Sprintf("stalled: no more of %s is taken from %s: %s", names[st.Device], names[p.Device], st.Reason))
+		}
 		switch {
 		case p.Drift:
 			parts = append(parts, "differs from "+names[p.Device]+" with the same changes: being rebuilt")

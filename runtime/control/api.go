@@ -95,6 +95,14 @@ type SpacePeer struct {
 	Drift  bool      `json:"drift,omitempty"`
 	ToGet  uint64    `json:"to_get,omitempty"`  // batches
 	ToSend uint64    `json:"to_send,omitempty"` // batches
+
+	Stalled []Stall `json:"stalled,omitempty"` // streams of which no more is taken from the device
+}
+
+// A Stall is a device's stream that exceeds a quota here.
+type Stall struct {
+	Device string `json:"device"`
+	Reason string `json:"reason"`
 }
 
 // Pairing is the pairing under way, or the last one.

@@ -103,7 +103,11 @@ func (d *Daemon) space(g *group.Group, sum group.Summary, sessions map[keys.Devi
 			continue
 		}
 		if sp, ok := s.Spaces[sum.Namespace]; ok {
-			out.Peers = append(out.Peers, control.SpacePeer{Device: dev.ID.String(), Equal: sp.Equal, Drift: sp.Drift, ToGet: sp.ToGet, ToSend: sp.ToSend})
+			peer := control.SpacePeer{Device: dev.ID.String(), Equal: sp.Equal, Drift: sp.Drift, ToGet: sp.ToGet, ToSend: sp.ToSend}
+			for _, st := range sp.Stalled {
+				peer.Stalled = append(peer.Stalled, control.Stall{Device: st.Stream.Device.String(), Reason: st.Reason})
+			}
+			out.Peers = append(out.Peers, peer)
 		}
 	}
 	return out

@@ -111,6 +111,7 @@ type space struct {
 	tried  map[group.BranchNumber]uint64 // what was known when a branch could not be placed (knowledge)
 	marked map[group.BranchNumber]bool   // branches whose marks were sent
 	ack    map[record.Stream]bool        // streams that grew by this peer's runs, to be acknowledged
+	stall  map[record.Stream]string      // streams of which no more is taken in this session, and why
 
 	digest      digestKey  // of the last digest we sent
 	told        *helloItem // the peer's latest digest
@@ -281,7 +282,7 @@ func (s *Session) space(id record.NamespaceID) *space {
 	if sp == nil {
 		sp = &space{
 			id: id, theirs: map[record.Stream][]group.Tip{}, parted: map[keys.Hash]bool{}, sent: map[group.BranchNumber]uint64{},
-			tried: map[group.BranchNumber]uint64{}, marked: map[group.BranchNumber]bool{}, ack: map[record.Stream]bool{},
+			tried: map[group.BranchNumber]uint64{}, marked: map[group.BranchNumber]bool{}, ack: map[record.Stream]bool{}, stall: map[record.Stream]string{},
 		}
 		s.spaces[id] = sp
 		s.order = append(s.order, sp)
@@ -460,11 +461,17 @@ func (s *Session) acceptRun(p *group.Prepared, bytes int) error {
 		s.fail(protocol("a run before Hello"))
 		return s.err
 	}
-	s.space(p.Stream().Namespace).inbound(p.Tips())
+	sp := s.space(p.Stream().Namespace)
+	sp.inbound(p.Tips())
 	if len(s.order) > maxSpaces {
 		defer s.mu.Unlock()
 		s.fail(tooManySpaces())
 		return s.err
+	}
+	if sp.stall[p.Stream()] != "" {
+		s.stats.BytesIn += uint64(bytes)
+		s.mu.Unlock()
+		return nil
 	}
 	s.inflight += size
 	s.last = s.now()
@@ -495,16 +502,20 @@ func (sp *space) inbound(before, after group.Tip) {
 	sp.has(after)
 }
 
-// stored is called when a run is durable, or cannot be.
+// stored is called when a run is durable, or cannot be. A quota stalls the stream
+// and nothing else: one writer must not keep two devices from what others wrote.
 func (s *Session) stored(stream record.Stream, size int, err error) {
 	s.mu.Lock()
 	s.inflight -= size
-	if err != nil {
-		s.fail(err)
-	} else {
-		sp := s.space(stream.Namespace)
+	sp := s.space(stream.Namespace)
+	switch {
+	case err == nil:
 		sp.ack[stream] = true
 		s.compare(sp)
+	case fault.CodeOf(err) == fault.Quota:
+		sp.stall[stream] = err.Error()
+	case sp.stall[stream] == "": // else it follows what was not taken
+		s.fail(err)
 	}
 	s.mu.Unlock()
 	s.changed()

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"slices"
 	"time"
 
 	"github.com/peers-run/peers-runtime/keys"
@@ -26,6 +27,13 @@ type SpaceStatus struct {
 	ToGet     uint64    // batches that the peer said it has and we lack
 	ToSend    uint64    // batches that we have and the peer has not acknowledged, nor said it has
 	Have      uint64    // batches stored here
+	Stalled   []Stalled // streams of which no more is taken from the peer
+}
+
+// A Stalled stream exceeds a quota of this device.
+type Stalled struct {
+	Stream record.Stream
+	Reason string
 }
 
 // Status is a snapshot of the session.
@@ -41,6 +49,10 @@ func (s *Session) Status() Status {
 
 func (s *Session) spaceStatus(sp *space) SpaceStatus {
 	st := SpaceStatus{Namespace: sp.id, Equal: sp.equal, Drift: sp.drift}
+	for stream, reason := range sp.stall {
+		st.Stalled = append(st.Stalled, Stalled{stream, reason})
+	}
+	slices.SortFunc(st.Stalled, func(a, b Stalled) int { return a.Stream.Compare(b.Stream) })
 	stored := map[record.Stream]uint64{}
 	for _, t := range s.g.Vector(sp.id) {
 		st.Have += t.Seq

@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/peers-run/peers-runtime/keys/pairing"
 	"github.com/peers-run/peers-runtime/runtime/control"
 )
 
@@ -59,7 +61,7 @@ func refusedWith(t *testing.T, env []string, status int, message, hint string, a
 
 func TestBadInput(t *testing.T) {
 	home := func(t *testing.T) string { return filepath.Join(t.TempDir(), "home") }
-	up := []string{"--api-port", "0", "--app-port", "0", "--bind", "127.0.0.1", "--discover", "false"}
+	up := upQuiet()
 
 	t.Run("unknown command", func(t *testing.T) {
 		refused(t, 2, `peers-runtime has no command "stauts"; did you mean status?`, "--help", "stauts")
@@ -99,23 +101,10 @@ func TestBadInput(t *testing.T) {
 		refused(t, 1, "another peers-runtime uses", "stop the other one", append([]string{"--home", p.home, "up"}, up...)...)
 		p.stop()
 	})
-	t.Run("port taken", func(t *testing.T) {
-		for _, host := range []string{"127.0.0.1", "[::1]"} {
-			for _, setting := range []string{"api-port", "app-port"} {
-				l, err := net.Listen("tcp", host+":0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, port, _ := net.SplitHostPort(l.Addr().String())
-				refused(t, 1, "port "+port+" of "+host, "set another "+strings.ReplaceAll(setting, "-", "_"),
-					append(append([]string{"--home", home(t), "up"}, up...), "--"+setting, port)...)
-				if err := l.Close(); err != nil {
-					t.Error(err)
-				}
-			}
-		}
-	})
+	t.Run("port taken", badPorts)
 	t.Run("CSV", badCSV)
+	t.Run("files", badFiles)
+	t.Run("clock", badClock)
 	t.Run("words", func(t *testing.T) { badWords(t, home(t)) })
 	t.Run("invite", func(t *testing.T) { badInvite(t, home(t), home(t)) })
 	t.Run("reset", func(t *testing.T) {
@@ -136,6 +125,29 @@ func TestBadInput(t *testing.T) {
 		q.until("there is no user", func(st *control.Status) bool { return st.User == "" })
 		q.stop()
 	})
+}
+
+// badPorts starts where a port is taken on one loopback address, or on all: who
+// has it there, be it another user, would get this user's visits.
+func badPorts(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "[::1]", "0.0.0.0", "[::]"} {
+		for _, setting := range []string{"api-port", "app-port"} {
+			l, err := net.Listen("tcp", host+":0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			taken := map[string]string{"0.0.0.0": "127.0.0.1", "[::]": ""}[host] // which of the two Linux minds depends on bindv6only
+			if host == "127.0.0.1" || host == "[::1]" {
+				taken = host
+			}
+			refused(t, 1, "port "+port+" of "+taken, "set another "+strings.ReplaceAll(setting, "-", "_"),
+				append(append([]string{"--home", filepath.Join(t.TempDir(), "home"), "up"}, upQuiet()...), "--"+setting, port)...)
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }
 
 // badWords checks the file of recovery words: nobody else may read it, and one
@@ -163,6 +175,43 @@ func badWords(t *testing.T, home string) {
 	refused(t, 1, "already", "", "--home", home, "init", "--recovery-out", filepath.Join(t.TempDir(), "again.txt"))
 }
 
+// badLinks joins with what was made of an invite.
+func badLinks(t *testing.T, guest, link string) {
+	inv, err := pairing.ParseInvite(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := inv
+	late.Expires = time.Now().Add(-time.Second)
+	// What somebody makes who knows the device and its address, and guesses: the
+	// form is right, and the secret another's.
+	other := newUser(t, filepath.Join(t.TempDir(), "other"))
+	var foreign control.Invite
+	other.call("pair.invite", none{}, &foreign)
+	guess, err := pairing.ParseInvite(foreign.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guess.Inviter, guess.Addresses = inv.Inviter, inv.Addresses
+	other.stop()
+	typo := []byte(link)
+	typo[len(typo)/2] ^= 1
+	for name, c := range map[string]struct{ link, message, hint string }{
+		"garbage":            {pairing.Prefix + "abcdefghjkmnpqrstvwxyz0123456789", "cannot read the invite", "whole link again"},
+		"other letters":      {pairing.Prefix + "ü!", "it has characters that no invite has", "whole link again"},
+		"cut in half":        {link[:len(link)/2], "it is cut off", "whole link again"},
+		"without its end":    {link[:len(link)-2], "cannot read the invite", "whole link again"},
+		"more after its end": {link + "000000", "it is mistyped", "whole link again"},
+		"mistyped":           {string(typo), "cannot read the invite", "whole link again"},
+		"expired":            {late.Link(), "the invite ended at", "new"},
+		"guessed":            {guess.Link(), "cannot", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused(t, 1, c.message, c.hint, "--home", guest, "pair", "--yes", c.link)
+		})
+	}
+}
+
 // badInvite joins with links that are wrong, and with one that was used.
 func badInvite(t *testing.T, host, guest string) {
 	a, b := startProcess(t, host, "--init"), startProcess(t, guest)
@@ -172,14 +221,7 @@ func badInvite(t *testing.T, host, guest string) {
 	refused(t, 1, "cannot", "", "--home", guest, "pair", "--yes", strings.Repeat("x", 100_000))
 	var inv control.Invite
 	a.call("pair.invite", none{}, &inv)
-	guess := []byte(inv.Link)
-	for i := len(guess) - 1; i > 0; i-- { // another secret, the same form
-		if guess[i] >= 'a' && guess[i] <= 'y' || guess[i] >= 'A' && guess[i] <= 'Y' {
-			guess[i]++
-			break
-		}
-	}
-	refused(t, 1, "cannot", "", "--home", guest, "pair", "--yes", string(guess))
+	badLinks(t, guest, inv.Link)
 	done := make(chan string, 1)
 	go func() {
 		status, _, said := runCommand(t, nil, "--home", host, "pair", "--yes", "--json")

@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -39,28 +40,46 @@ func main() {
 
 // Main runs a command line and returns the exit status.
 func Main(args []string, in io.Reader, out, complain io.Writer) int {
+	return run(&env{in: in, out: out, err: complain}, args)
+}
+
+func run(e *env, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	cmd := newRoot(&env{in: in, out: out, err: complain})
+	cmd := newRoot(e)
 	cmd.SetArgs(args)
-	cmd.SetIn(in)
-	cmd.SetOut(out)
-	cmd.SetErr(complain)
+	cmd.SetIn(e.in)
+	cmd.SetOut(e.out)
+	cmd.SetErr(e.err)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(complain, "peers-runtime: %v\n", err)
-	status, hint := 1, fault.HintOf(err)
+	fmt.Fprintf(e.err, "peers-runtime: %v\n", err)
+	status, hint := 1, hintOf(err)
 	if errors.As(err, new(usageError)) {
 		if status = 2; hint == "" {
 			hint = `"peers-runtime --help" lists the commands, and each takes --help`
 		}
 	}
 	if hint != "" {
-		fmt.Fprintf(complain, "hint: %s\n", hint)
+		fmt.Fprintf(e.err, "hint: %s\n", hint)
 	}
 	return status
+}
+
+// hintOf is what to do about an error: its own hint, or one for what any file may
+// meet.
+func hintOf(err error) string {
+	hint := fault.HintOf(err)
+	switch {
+	case hint != "":
+	case errors.Is(err, syscall.ENOSPC):
+		hint = "free some disk space and try again; nothing that was saved before is lost"
+	case errors.Is(err, syscall.EROFS), errors.Is(err, os.ErrPermission):
+		hint = "make the home writable, or give another one with --home"
+	}
+	return hint
 }
 
 // A usageError is a wrong use of the command line.
@@ -76,6 +95,7 @@ type env struct {
 	out, err io.Writer
 	home     string
 	json     bool
+	now      func() time.Time // nil: time.Now
 }
 
 func newRoot(e *env) *cobra.Command {

@@ -74,3 +74,36 @@ func TestRecoverByID(t *testing.T) {
 	b.stop()
 	a.stop()
 }
+
+// TestBadInputNetwork starts where there is no network at all, not even loopback,
+// and where there is loopback alone.
+func TestBadInputNetwork(t *testing.T) {
+	if !isolated(t, syscall.CLONE_NEWNET) {
+		return
+	}
+	home := filepath.Join(t.TempDir(), "home")
+	all := []string{"--bind", "", "--discover", "true"}
+	p := startProcess(t, home, append([]string{"--init"}, all...)...)
+	if p.client(t.Context()) == nil {
+		t.Fatalf("it does not come up:\n%s", p.tail())
+	}
+	refused(t, 1, "cannot reach the runtime", "", "--home", home, "status")
+	ip(t, "link", "set", "lo", "up")
+	p.until("there is a user", func(st *control.Status) bool { return st.User != "" })
+	putNotes(p, 3)
+	if st := p.status(); st.Port == 0 || len(st.Devices) != 1 {
+		t.Errorf("port %d, devices %+v", st.Port, st.Devices)
+	}
+	// A network that comes later is found.
+	ip(t, "link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+	ip(t, "link", "set", "lan1", "up")
+	ip(t, "addr", "add", "10.77.2.1/24", "dev", "lan0")
+	ip(t, "link", "set", "lan0", "up")
+	q := startProcess(t, filepath.Join(t.TempDir(), "second"), all...)
+	q.status()
+	if status, out, said := runCommand(t, nil, "--home", q.home, "recover", "--words", p.words(), p.status().Device); status != 0 {
+		t.Errorf("exit %d\n%s%s", status, out, said)
+	}
+	q.stop()
+	p.stop()
+}

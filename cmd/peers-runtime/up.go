@@ -81,7 +81,7 @@ func (e *env) open(flags config.Source) (*daemon.Daemon, error) {
 		return nil, err
 	}
 	return daemon.Open(daemon.Config{
-		Home: home, Settings: settings, Ask: e.passphrase(), Version: version, Compiler: []string{self, compileCommand},
+		Home: home, Settings: settings, Ask: e.passphrase(), Version: version, Now: e.now, Compiler: []string{self, compileCommand},
 		Logger: slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: level})),
 	})
 }

@@ -29,6 +29,7 @@ type Config struct {
 	Ask      func() (vault.Passphrase, error) // the keystore's passphrase
 	Compiler []string                         // command that runs sandbox.CompileMain
 	Version  string
+	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger
 }
 
@@ -65,12 +66,12 @@ func Open(cfg Config) (d *Daemon, err error) {
 		return d, err
 	}
 	d.node, err = node.Open(d.home, node.Config{
-		Port: uint16(cfg.Settings.Port), Bind: bind, Discover: cfg.Settings.Discover, Logger: d.log,
+		Port: uint16(cfg.Settings.Port), Bind: bind, Discover: cfg.Settings.Discover, Now: cfg.Now, Logger: d.log,
 	})
 	if err != nil {
 		return d, err
 	}
-	d.apps, err = apphost.Open(apphost.Config{Home: cfg.Home, Node: d.node, Compiler: cfg.Compiler, Logger: d.log})
+	d.apps, err = apphost.Open(apphost.Config{Home: cfg.Home, Node: d.node, Now: cfg.Now, Compiler: cfg.Compiler, Logger: d.log})
 	if err != nil {
 		return d, err
 	}

@@ -67,7 +67,15 @@ func (n *Node) NewUser(ctx context.Context, wordsFile string) error {
 	if err := writeWords(wordsFile, phrase); err != nil {
 		return fault.Wrap(err, op, "name another file with --recovery-out")
 	}
-	return n.claim(ctx, group, user, ops, func(f *homeFile) { f.WordsFile = wordsFile })
+	err = n.claim(ctx, group, user, ops, func(f *homeFile) { f.WordsFile = wordsFile })
+	if err != nil {
+		// Words of nobody would only be in the way of the next try. But a failure
+		// may come after the commit; then they are all there is.
+		if f, rerr := n.home.readFile(); rerr == nil && f.Personal == "" {
+			err = errors.Join(err, os.Remove(wordsFile))
+		}
+	}
+	return err
 }
 
 // takeOver claims the home for the user that a pairing or recovery gave us.
@@ -85,7 +93,7 @@ func (n *Node) claim(ctx context.Context, id keys.GroupID, user keys.UserID, ops
 	if err := os.RemoveAll(n.home.groupDir(id)); err != nil {
 		return err
 	}
-	m, err := n.home.openMember(id, user)
+	m, err := n.home.openMember(id, user, n.cfg.Now)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ type member struct {
 }
 
 // openMember opens a group's database in the home, making it if it is new.
-func (h *Home) openMember(id keys.GroupID, user keys.UserID) (*member, error) {
+func (h *Home) openMember(id keys.GroupID, user keys.UserID, now func() time.Time) (*member, error) {
 	dir := h.groupDir(id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func (h *Home) openMember(id keys.GroupID, user keys.UserID) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := group.Open(db, group.Config{Self: h.keys, Group: id, NewIncarnation: copied, Log: h.log})
+	g, err := group.Open(db, group.Config{Self: h.keys, Group: id, NewIncarnation: copied, Now: now, Log: h.log})
 	if err == nil && copied {
 		// Only now: the new incarnation is on the disk.
 		err = h.noteInstance(id)

@@ -91,7 +91,7 @@ func Open(home *Home, cfg Config) (*Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if n.me, err = home.openMember(id, home.vault.Contents().User); err != nil {
+		if n.me, err = home.openMember(id, home.vault.Contents().User, n.cfg.Now); err != nil {
 			return nil, err
 		}
 	}

@@ -235,13 +235,15 @@ func (m *member) bootstrap() []byte {
 	return cborx.MustMarshal(&b)
 }
 
+const hintBootstrap = "update Peers on both devices, and pair with another device of yours"
+
 // checkBootstrap believes nothing of what a peer gave: the logs must resolve to
 // the group and user named, and make self a device of that user.
 func checkBootstrap(payload []byte, self keys.DeviceID, user keys.UserID) (*bootstrap, []control.Raw, error) {
 	const op = "take over the group"
 	b := new(bootstrap)
 	if err := cborx.Unmarshal(payload, b); err != nil {
-		return nil, nil, fault.New(fault.Protocol, op, "", "the other device sent something else: %w", err)
+		return nil, nil, fault.New(fault.Protocol, op, hintBootstrap, "the other device sent something else: %w", err)
 	}
 	log := control.NewLog(b.Group)
 	var ops []control.Raw
@@ -254,7 +256,10 @@ func checkBootstrap(payload []byte, self keys.DeviceID, user keys.UserID) (*boot
 	}
 	d, ok := log.Resolve().Device(self)
 	if !ok || d.User != b.User || (user != keys.UserID{} && b.User != user) {
-		return nil, nil, fault.New(fault.Untrusted, op, "", "what the other device sent does not make this device one of its user's")
+		return nil, nil, fault.New(fault.Untrusted, op, hintBootstrap, "what the other device sent does not make this device one of its user's")
+	}
+	if d.Revoked || d.Closed {
+		return nil, nil, fault.New(fault.Denied, op, `run "peers-runtime reset" and pair again`, "this device was revoked")
 	}
 	return b, ops, nil
 }

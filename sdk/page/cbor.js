@@ -99,12 +99,18 @@ class Writer {
     switch (typeof x) {
       case "string": { const b = utf8.encode(x); this.head(3, b.length); return this.raw(b); }
       case "boolean": this.room(1); this.b[this.n++] = x ? 0xf5 : 0xf4; return;
-      case "bigint": return this.int(x);
+      case "bigint":
+        if (BigInt.asIntN(64, x) !== x) throw new RangeError("an int has 64 bits");
+        return this.int(x);
       case "number": return Number.isSafeInteger(x) ? this.int(x) : this.float(x);
     }
     if (x === null) { this.room(1); this.b[this.n++] = 0xf6; return; }
     if (x instanceof Float) return this.float(x.value);
-    if (x instanceof Date) { this.head(6, 32769); return this.int(x.getTime()); }
+    if (x instanceof Date) {
+      if (Number.isNaN(x.getTime())) throw new RangeError("not a time");
+      this.head(6, 32769);
+      return this.int(x.getTime());
+    }
     if (x instanceof Ref) { this.head(6, 37); this.head(2, 16); return this.raw(id(x.id)); }
     if (x instanceof ArrayBuffer) x = new Uint8Array(x);
     if (x instanceof Uint8Array) { this.head(2, x.length); return this.raw(x); }

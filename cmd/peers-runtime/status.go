@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/internal/tty"
 	"github.com/peers-run/peers-runtime/keys/vault"
+	"github.com/peers-run/peers-runtime/net/socket"
 	"github.com/peers-run/peers-runtime/runtime/control"
 	"github.com/peers-run/peers-runtime/sync/store"
 )
@@ -147,6 +149,7 @@ func (e *env) doctor(ctx context.Context) error {
 			add(true, "keystore: sealed with a passphrase", "")
 		}
 	}
+	e.checkSockets(add)
 	var st control.Status
 	switch err := e.call(ctx, "status", none{}, &st); {
 	case err == nil:
@@ -182,6 +185,22 @@ func (e *env) doctor(ctx context.Context) error {
 		err = fmt.Errorf("%d things need attention", bad)
 	}
 	return err
+}
+
+// checkSockets looks whether the machine lets links be fast. That it does not is
+// worth a hint and no alarm.
+func (e *env) checkSockets(add func(ok bool, text, hint string)) {
+	socks, _, err := socket.Listen([]netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}, 0, nil)
+	if err != nil {
+		add(false, err.Error(), fault.HintOf(err))
+		return
+	}
+	if err := socks[0].Advice(); err != nil {
+		add(true, err.Error(), fault.HintOf(err))
+	}
+	for _, s := range socks {
+		s.Close()
+	}
 }
 
 // checkFiles checks the structure of every database that no daemon has open.

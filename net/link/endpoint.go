@@ -100,6 +100,9 @@ func New(cfg Config) (*Endpoint, error) {
 		return nil, err
 	}
 	e.port = port
+	if err := socks[0].Advice(); err != nil {
+		e.log.Warn("slow network", "why", err, "hint", fault.HintOf(err))
+	}
 	for _, s := range socks {
 		all := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		if s.LocalAddr().(*net.UDPAddr).IP.To4() != nil {

@@ -17,6 +17,9 @@ const bindTries = 32
 // out.
 func Listen(addrs []netip.Addr, want uint16, nonQUIC func([]byte, netip.AddrPort)) ([]*Conn, uint16, error) {
 	const op = "open the network"
+	if err := hush(); err != nil {
+		return nil, 0, fault.Wrap(err, op, "")
+	}
 	var last error
 	for try := range bindTries {
 		port := want

@@ -37,6 +37,7 @@ type Conn struct {
 
 	// Set by newConn, never changed.
 	batch   *ipv4.PacketConn // its ReadBatch serves both families
+	buffer  int              // bytes of packets that may wait; 0 if not known
 	nonQUIC func([]byte, netip.AddrPort)
 	write   func(b, oob []byte, to *net.UDPAddr) (n, oobn int, err error)
 	closed  chan struct{}
@@ -60,7 +61,7 @@ func newConn(u *net.UDPConn, nonQUIC func([]byte, netip.AddrPort)) *Conn {
 		nonQUIC = func([]byte, netip.AddrPort) {}
 	}
 	return &Conn{
-		UDPConn: u, batch: ipv4.NewPacketConn(u), nonQUIC: nonQUIC,
+		UDPConn: u, batch: ipv4.NewPacketConn(u), nonQUIC: nonQUIC, buffer: growBuffer(u),
 		write: u.WriteMsgUDP, closed: make(chan struct{}),
 	}
 }

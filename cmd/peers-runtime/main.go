@@ -46,6 +46,8 @@ func Main(args []string, in io.Reader, out, complain io.Writer) int {
 func run(e *env, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// From the first signal on, the next one ends the process as if nobody listened.
+	defer context.AfterFunc(ctx, stop)()
 	cmd := newRoot(e)
 	cmd.SetArgs(args)
 	cmd.SetIn(e.in)

@@ -41,6 +41,7 @@ func newUp(e *env) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		defer context.AfterFunc(cmd.Context(), func() { e.note("%s", ending) })()
 		return e.run(cmd.Context(), d, func(ctx context.Context) error {
 			if _, err := d.Node().Group(); err != nil && initUser {
 				if err := e.initHere(ctx, d, recoveryOut); err != nil {
@@ -61,6 +62,9 @@ func newUp(e *env) *cobra.Command {
 	}
 	return c
 }
+
+// ending is said when a person or the system asks the runtime to end.
+const ending = "ending; Ctrl-C again forces it"
 
 // open opens the home's daemon with its settings.
 func (e *env) open(flags config.Source) (*daemon.Daemon, error) {

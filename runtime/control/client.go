@@ -83,3 +83,6 @@ func (c *Client) Call(ctx context.Context, name string, request, answer any) err
 	}
 	return &fault.Error{Code: code, Hint: p.Hint, Err: &ProblemError{p}}
 }
+
+// Close lets go of connections that are kept for the next call.
+func (c *Client) Close() { c.http.CloseIdleConnections() }

@@ -409,3 +409,48 @@ func TestStrata(t *testing.T) {
 		t.Error("the owner's close reached into the identity stratum")
 	}
 }
+
+// Revocation alone refuses links and later epochs. What becomes of the device's
+// data and ops is said by a close, and revoking issues both.
+func TestRevocationAlone(t *testing.T) {
+	w := newWorld(t)
+	phone := w.device(w.first, identity.PowerFull)
+	w.fill(w.first)
+	stream := w.stream(phone, 1)
+	e := w.rotate(phone)
+	w.control(w.keyring(phone).NewInstall(tasks))
+	revoked := w.log.control.Heads()
+	w.identity(w.id().NewRevoke(w.first, phone.ID(), nil))
+	s := w.state()
+	if _, ok := s.MayLink(phone.ID()); ok {
+		t.Error("a revoked device may link")
+	}
+	if d, ok := s.Device(phone.ID()); !ok || !d.Revoked || d.Closed {
+		t.Errorf("%+v", d)
+	}
+	w.wantCut("its stream, revoked alone", stream, -1)
+	if v := s.Judge(stream, w.root()); v.Standing == Forbidden {
+		t.Errorf("what it wrote: %+v", v)
+	}
+	if apps := w.installed(w.first); len(apps) != 1 {
+		t.Errorf("the app it installed: %+v", apps)
+	}
+	w.wantEpochs("the first, of the epoch it made,", w.first, []keys.Hash{e})
+	next := w.rotate(w.first)
+	w.wantEpochs("the revoked device", phone, nil, next)
+
+	// The close decides of the data, and by its parents of the ops.
+	w.control(w.state().NewClose(w.first, Close{Type: CloseDevice, Device: phone.ID(), Cuts: []Cut{cutAt(stream, 7)}, Parents: revoked}))
+	w.wantCut("its stream, closed", stream, 7)
+	w.wantCut("another stream of it", w.stream(phone, 2), 0)
+	if apps := w.installed(w.first); len(apps) != 1 {
+		t.Errorf("an app installed in the close's past: %+v", apps)
+	}
+	if d, _ := w.state().Device(phone.ID()); !d.Revoked || !d.Closed {
+		t.Errorf("%+v", d)
+	}
+	later := App{Publisher: keys.UserID{7}, ID: "later", Seq: 1}
+	if raw, err := w.keyring(phone).NewInstall(later); fault.CodeOf(err) != fault.Denied {
+		t.Errorf("a revoked device builds %x, %v", raw, err)
+	}
+}

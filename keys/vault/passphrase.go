@@ -43,7 +43,7 @@ func NewPassphrase(b []byte) (Passphrase, error) {
 		return Passphrase{}, fault.New(fault.Invalid, opPassphrase, "choose one of several words", "it is empty")
 	}
 	if len(b) > maxPassphrase {
-		return Passphrase{}, fault.New(fault.TooBig, opPassphrase, "", "it has %d bytes, allowed are %d", len(b), maxPassphrase)
+		return Passphrase{}, fault.New(fault.TooBig, opPassphrase, "choose a shorter one", "it has %d bytes, allowed are %d", len(b), maxPassphrase)
 	}
 	text := bytes.Clone(norm.NFC.Bytes(b)) // which may be b, and callers clear that
 	return Passphrase{reveal: func() []byte { return bytes.Clone(text) }}, nil

@@ -18,7 +18,7 @@ func TestPassphrase(t *testing.T) {
 	if _, err := NewPassphrase(nil); fault.CodeOf(err) != fault.Invalid || fault.HintOf(err) == "" {
 		t.Errorf("empty: %v", err)
 	}
-	if _, err := NewPassphrase(make([]byte, maxPassphrase+1)); fault.CodeOf(err) != fault.TooBig {
+	if _, err := NewPassphrase(make([]byte, maxPassphrase+1)); fault.CodeOf(err) != fault.TooBig || fault.HintOf(err) != "choose a shorter one" {
 		t.Errorf("long: %v", err)
 	}
 	text := []byte("plain ascii")

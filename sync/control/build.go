@@ -61,7 +61,7 @@ func (s *State) allowed(kp *keys.KeyPair, op string, role Role, enough func(iden
 	d, ok := s.Device(kp.ID())
 	switch {
 	case !ok:
-		return fault.New(fault.Denied, op, "", "this device is not of a member of the group")
+		return fault.New(fault.Denied, op, "join the group first", "this device is not of a member of the group")
 	case d.Revoked || d.Closed:
 		return fault.New(fault.Denied, op, "pair it again after a reset", "this device was revoked")
 	case s.members[d.User].role < role:
@@ -210,7 +210,7 @@ func (s *State) NewRemoval(kp *keys.KeyPair, ns record.NamespaceID) ([]byte, err
 		return nil, err
 	}
 	if ops := s.apps[ns]; ops == nil || len(ops.installs) == 0 {
-		return nil, fault.New(fault.NotFound, op, "", "no app is installed in namespace %s", ns.Short())
+		return nil, fault.New(fault.NotFound, op, `"peers-runtime app list" shows what is installed`, "no app is installed in namespace %s", ns.Short())
 	}
 	raw, _, err := signOp(kp, appRemoved{Namespace: ns}, s.parents, nil)
 	return raw, fault.Wrap(err, op, "")

@@ -435,9 +435,10 @@ func TestRemovals(t *testing.T) {
 	if got := w.installed(phone); len(got) != 0 {
 		t.Errorf("removed: %+v", got)
 	}
-	if _, err := w.state().NewRemoval(phone, got[0].Namespace); fault.CodeOf(err) != fault.NotFound {
-		t.Errorf("removed twice: %v", err)
-	}
+	_, err = w.state().NewRemoval(phone, got[0].Namespace)
+	faulttest.Want(t, err, fault.NotFound, "no app is installed in namespace", "app list")
+	_, err = w.state().NewRemoval(keys.GenerateKeyPair(), got[0].Namespace)
+	faulttest.Want(t, err, fault.Denied, "this device is not of a member", "join the group")
 	at := w.state()
 	w.install(w.first, 2)
 	if got := w.installed(phone); len(got) != 1 || got[0].Seq != 2 || len(got[0].Claims) != 1 {

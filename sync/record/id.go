@@ -107,10 +107,10 @@ type CollectionID uint16
 // NewCollectionID joins a number from 1 to MaxCollection and a rule.
 func NewCollectionID(number int, rule Rule) (CollectionID, error) {
 	if number < 1 || number > MaxCollection {
-		return 0, fault.New(fault.Invalid, "name the collection", "", "number %d is not between 1 and %d", number, MaxCollection)
+		return 0, fault.New(fault.Invalid, "name the collection", "give another number", "number %d is not between 1 and %d", number, MaxCollection)
 	}
 	if int(rule) >= len(ruleNames) {
-		return 0, fault.New(fault.Invalid, "name the collection", "", "%s is unknown", rule)
+		return 0, fault.New(fault.Invalid, "name the collection", `use "writer", "admin" or "author"`, "%s is unknown", rule)
 	}
 	return CollectionID(number<<2 | int(rule)), nil
 }

@@ -24,7 +24,7 @@ func TestCollectionID(t *testing.T) {
 		number int
 		rule   Rule
 	}{{0, RuleWriter}, {-1, RuleWriter}, {MaxCollection + 1, RuleWriter}, {1, 3}, {1, 255}} {
-		if id, err := NewCollectionID(c.number, c.rule); fault.CodeOf(err) != fault.Invalid {
+		if id, err := NewCollectionID(c.number, c.rule); fault.CodeOf(err) != fault.Invalid || fault.HintOf(err) == "" {
 			t.Errorf("%d %s: %04x, %v", c.number, c.rule, uint16(id), err)
 		}
 	}

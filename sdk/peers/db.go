@@ -149,8 +149,11 @@ func (c Collection[T]) Unwatch(e *Event) error {
 // order of id.
 //
 // On an ordered index, Equal fixes its first fields; Prefix, or From and To,
-// narrow the field after them. On a words index every word of Words must occur,
-// the last one as the beginning of a word.
+// narrow the field after them. A range holds only values of its bounds' own sort:
+// records without the field are in none. Text is compared without regard to case
+// and accents. On a words index every word of Words must occur, the last one as
+// the beginning of a word while nothing follows it. What the index cannot answer
+// is CodeInvalid.
 type Query struct {
 	Index      int
 	Equal      []Value

@@ -90,7 +90,7 @@ type Info struct {
 	ABI     int    // highest minor version of the host's modules
 }
 
-// Info tells about app and host.
+// AppInfo tells about app and host.
 func (e *Event) AppInfo() (Info, error) {
 	var i Info
 	b, err := e.grown(0, func(buf []byte) int32 { return e.sys.coreInfo(buf) })
@@ -115,7 +115,8 @@ func (e *Event) AppInfo() (Info, error) {
 }
 
 // SetTimer sets the timer with this id, replacing one: it fires after delay, then
-// every period, or once if period is 0. Timers are kept over restarts; one that
+// every period, or once if period is 0. A delay is at most 400 days, a period at
+// least a second; others are CodeInvalid, and a delay below 0 is 0. Timers are kept over restarts; one that
 // passed while the device was off fires once, late.
 func (e *Event) SetTimer(id int64, delay, period time.Duration) error {
 	return e.check("timer.set", e.sys.timerSet(id, max(delay, 0).Milliseconds(), period.Milliseconds()))
@@ -160,7 +161,7 @@ type Pair struct {
 	Value []byte
 }
 
-// List reads up to limit pairs (0: as many as fit) whose key begins with prefix,
+// List reads up to limit pairs (at most 1,000; 0: as many as fit) whose key begins with prefix,
 // in order, from the first beyond after, and says whether more follow.
 func (kv KV) List(prefix, after string, limit int) (pairs []Pair, more bool, err error) {
 	b, err := kv.e.grown(0, func(buf []byte) int32 {

@@ -85,6 +85,12 @@ func (h *Host) run(ev *event, fn uint16, ints []int64, in [][]byte, room int) (a
 	case peers.FnCoreErrDetail:
 		return full([]byte(ev.detail)), 0, nil
 	case peers.FnTimerSet:
+		switch delay, period := ints[1], ints[2]; {
+		case delay < 0 || delay > peers.LimitTimerMaxDelay:
+			return nil, 0, refuse(peers.CodeInvalid, "the delay is too long")
+		case period != 0 && (period < peers.LimitTimerMinPeriod || period > peers.LimitTimerMaxDelay):
+			return nil, 0, refuse(peers.CodeInvalid, "the period is neither 0 nor between a second and 400 days")
+		}
 		ev.timers[ints[0]] = timer{h.now.Add(time.Duration(ints[1]) * time.Millisecond), time.Duration(ints[2]) * time.Millisecond}
 		return nil, 0, nil
 	case peers.FnTimerCancel:
@@ -125,8 +131,17 @@ func info() []byte {
 
 func (ev *event) kv(fn uint16, ints []int64, in [][]byte) ([]byte, int64, *refusal) {
 	key := string(in[0])
-	if fn != peers.FnKVList && (key == "" || len(key) > peers.LimitKVKey) {
-		return nil, 0, refuse(peers.CodeInvalid, "a key has 1 to 256 bytes")
+	limit := 0
+	if fn == peers.FnKVList {
+		limit = int(ints[0])
+	}
+	switch {
+	case fn != peers.FnKVList && key == "":
+		return nil, 0, refuse(peers.CodeInvalid, "the key is empty")
+	case limit < 0 || limit > peers.LimitKVList:
+		return nil, 0, refuse(peers.CodeInvalid, "the limit is not between 0 and 1000")
+	case len(key) > peers.LimitKVKey || fn == peers.FnKVList && len(in[1]) > peers.LimitKVKey:
+		return nil, 0, refuse(peers.CodeTooBig, "a key has at most 256 bytes")
 	}
 	switch fn {
 	case peers.FnKVGet:
@@ -145,7 +160,6 @@ func (ev *event) kv(fn uint16, ints []int64, in [][]byte) ([]byte, int64, *refus
 		delete(ev.keys, key)
 		return nil, 0, nil
 	}
-	limit := int(ints[0])
 	if limit == 0 {
 		limit = peers.LimitKVList
 	}

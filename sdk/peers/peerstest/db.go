@@ -5,6 +5,7 @@ package peerstest
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math"
@@ -187,13 +188,16 @@ func (h *Host) query(ev *event, b []byte) ([]byte, *refusal) {
 	if err != nil {
 		return nil, refuse(peers.CodeInvalid, err.Error())
 	}
-	var index Index
+	index := Index{Fields: []int{}}
 	if q.index != 0 {
 		i := slices.IndexFunc(h.indexes, func(x Index) bool { return x.Collection == q.collection && x.Number == q.index })
 		if i < 0 {
 			return nil, refuse(peers.CodeNotFound, "the test host was told of no such index")
 		}
 		index = h.indexes[i]
+	}
+	if why := q.impossible(index); why != "" {
+		return nil, refuse(peers.CodeInvalid, why)
 	}
 	var rows []row
 	for at, fields := range ev.records {
@@ -219,6 +223,46 @@ func (h *Host) query(ev *event, b []byte) ([]byte, *refusal) {
 		return c
 	})
 	return q.page(rows)
+}
+
+// impossible says why the runtime would refuse the query, as far as that can be
+// known without the manifest; empty if it would not.
+func (q *query) impossible(index Index) string {
+	bounds := slices.DeleteFunc([]peers.Value{q.from, q.after, q.to, q.before}, func(v peers.Value) bool { return len(v) == 0 })
+	ranged := len(bounds) > 0 || q.prefix != ""
+	switch {
+	case index.Words && (ranged || len(q.equal) > 0 || q.words == ""):
+		return "a words index is asked for words and nothing else"
+	case index.Words:
+		return ""
+	case q.words != "":
+		return "the index does not hold words"
+	case q.index == 0 && (len(q.equal) > 0 || q.prefix != ""):
+		return "without an index records are found by id only"
+	case q.index != 0 && (len(q.equal) > len(index.Fields) || ranged && len(q.equal) == len(index.Fields)):
+		return "the index covers fewer fields than the query"
+	case q.prefix != "" && len(bounds) > 0:
+		return "a prefix and a range exclude each other"
+	}
+	for _, v := range bounds {
+		switch {
+		case q.index == 0 && rank(v) != rankRef:
+			return "without an index a bound is a ref"
+		case rank(v) == rankNull:
+			return "null is no bound of a range"
+		case rank(v) != rank(bounds[0]):
+			return "the ends of the range are of different kinds"
+		}
+	}
+	return ""
+}
+
+// sum tells queries apart, but for limit and cursor: a cursor is good for its own.
+func (q *query) sum() []byte {
+	plain := *q
+	plain.limit, plain.cursor = 0, nil
+	sum := sha256.Sum256(fmt.Appendf(nil, "%#v", plain))
+	return sum[:8]
 }
 
 // match reports whether a record belongs into the answer.
@@ -252,17 +296,19 @@ func (q *query) match(index Index, r *row) bool {
 	return true
 }
 
-// page encodes the rows behind the cursor. A cursor is the key of the last row
-// seen, so that it stays good whatever is written meanwhile.
+// page encodes the rows behind the cursor. A cursor is the query's sum and the key
+// of the last row seen, so that it stays good whatever is written meanwhile.
 func (q *query) page(rows []row) ([]byte, *refusal) {
 	if len(q.cursor) > 0 {
 		d := peers.NewDecoder(q.cursor)
+		n := d.Array()
+		mine := n > 0 && bytes.Equal(d.Bytes(), q.sum())
 		var key []peers.Value
-		for range d.Array() {
+		for range n - 1 {
 			key = append(key, d.Value())
 		}
-		if d.Done() != nil {
-			return nil, refuse(peers.CodeInvalid, "the cursor is not one")
+		if d.Done() != nil || !mine {
+			return nil, refuse(peers.CodeInvalid, "the cursor belongs to another query")
 		}
 		rows = slices.DeleteFunc(rows, func(r row) bool {
 			c := slices.CompareFunc(r.key, key, compare)
@@ -285,7 +331,8 @@ func (q *query) page(rows []row) ([]byte, *refusal) {
 	if more {
 		var c peers.Encoder
 		last := rows[len(rows)-1]
-		c.Array(len(last.key))
+		c.Array(1 + len(last.key))
+		c.Bytes(q.sum())
 		for _, v := range last.key {
 			c.Value(v)
 		}

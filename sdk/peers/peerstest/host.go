@@ -17,8 +17,8 @@
 // Events are transactions as on the real host. It differs in what no test of an
 // app's logic should rest on: it knows no manifest, so any collection and field
 // may be written, and any kind; texts are folded to lower case but keep their
-// accents; a words index answers in order of id; it counts no bytes. Quotas and
-// limits are for tests on the real host.
+// accents; a words index answers in order of id; it counts no bytes of an event.
+// What an event may write in all, and quotas, are for tests on the real host.
 //
 // A Host belongs to one goroutine.
 package peerstest

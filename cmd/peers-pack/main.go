@@ -11,8 +11,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"syscall"
 
 	"github.com/peers-run/peers-runtime/apps/bundle"
 	"github.com/peers-run/peers-runtime/internal/atomicfile"
@@ -21,32 +23,35 @@ import (
 	"github.com/peers-run/peers-runtime/sdk/page"
 )
 
-func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: peers-pack DIR FILE.peersapp")
-		os.Exit(2)
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run runs a command line and returns the exit status.
+func run(args []string, out, complain io.Writer) int {
+	if len(args) != 2 {
+		fmt.Fprintln(complain, "usage: peers-pack DIR FILE.peersapp")
+		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := pack(ctx, os.Args[1], os.Args[2]); err != nil {
-		fmt.Fprintln(os.Stderr, "peers-pack:", err)
+	if err := pack(ctx, args[0], args[1], out); err != nil {
+		fmt.Fprintln(complain, "peers-pack:", err)
 		if hint := fault.HintOf(err); hint != "" {
-			fmt.Fprintln(os.Stderr, "hint:", hint)
+			fmt.Fprintln(complain, "hint:", hint)
 		}
-		stop()
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
-func pack(ctx context.Context, dir, out string) error {
+func pack(ctx context.Context, dir, file string, out io.Writer) error {
 	var w bytes.Buffer
 	b, err := devkit.Kit{SDK: page.Files, Signer: bundle.InsecureSigner()}.Pack(ctx, &w, dir)
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(out, w.Bytes()); err != nil {
-		return err
+	if err := atomicfile.Write(file, w.Bytes()); err != nil {
+		return fault.Wrap(err, "write the bundle", "name a file in a folder that can be written to")
 	}
-	_, err = fmt.Printf("%s: %s %s, %d bytes\n", out, b.Manifest.ID, b.Manifest.Version, w.Len())
+	_, err = fmt.Fprintf(out, "%s: %s %s, %d bytes\n", file, b.Manifest.ID, b.Manifest.Version, w.Len())
 	return err
 }

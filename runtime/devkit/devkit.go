@@ -73,9 +73,15 @@ func (k Kit) stage(ctx context.Context, stage, dir string, m *bundle.Manifest) e
 		if err := copyFile(stage, dir, m.Wasm.File); err != nil {
 			return fault.Wrap(err, "", "build the app's module first")
 		}
+		if err := isModule(filepath.Join(stage, filepath.FromSlash(m.Wasm.File))); err != nil {
+			return err
+		}
 	}
 	if m.UI == nil {
 		return nil
+	}
+	if info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(m.UI.Dir))); err != nil || !info.IsDir() {
+		return fault.New(fault.NotFound, "", "put the app's pages there, or leave [ui] out", "the manifest says that pages are in %s, and there is no such folder", m.UI.Dir)
 	}
 	pages := filepath.Join(stage, filepath.FromSlash(m.UI.Dir))
 	if err := os.CopyFS(pages, os.DirFS(filepath.Join(dir, filepath.FromSlash(m.UI.Dir)))); err != nil {
@@ -89,6 +95,21 @@ func (k Kit) stage(ctx context.Context, stage, dir string, m *bundle.Manifest) e
 		return err
 	}
 	return put(sdk, "schema.js", Schema(&m.Schema))
+}
+
+// isModule refuses what is plainly no module; whether it is a good one, the
+// runtime that installs it says.
+func isModule(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var magic [4]byte
+	if _, err := io.ReadFull(f, magic[:]); err != nil || string(magic[:]) != "\x00asm" {
+		return fault.New(fault.Invalid, "", "build it for WebAssembly", "%s is no WebAssembly module", filepath.Base(path))
+	}
+	return nil
 }
 
 func copyFile(stage, dir, name string) error {

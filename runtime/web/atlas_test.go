@@ -98,9 +98,13 @@ func TestAtlas(t *testing.T) {
 	}
 	b.size(1280, 800, "light")
 
+	script, look := axe(t), screen{hand{b}, f}
+	look.accessible(script, "atlas")
+
 	// An edit here is there for everybody.
 	f.eval(`document.querySelector("#hits button").click()`, nil)
 	f.until(`document.querySelector("#edit").open`)
+	look.accessible(script, "atlas with its dialog")
 	f.eval(`(() => { document.querySelector("#form").elements.name.value = "São Paulo da Serra"; document.querySelector("#save").click(); })()`, nil)
 	f.until(`document.querySelector("#summary").innerText.startsWith("Saved")`)
 	var page control.Page

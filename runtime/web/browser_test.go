@@ -19,6 +19,7 @@ import (
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"go.uber.org/goleak"
 
 	"github.com/peers-run/peers-runtime/apps/bundle"
 	"github.com/peers-run/peers-runtime/keys/vault"
@@ -28,6 +29,8 @@ import (
 	"github.com/peers-run/peers-runtime/runtime/devkit"
 	"github.com/peers-run/peers-runtime/sdk/page"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // device is a whole runtime on a home of its own.
 type device struct {

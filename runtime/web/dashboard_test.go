@@ -65,10 +65,23 @@ func axe(t testing.TB) string {
 // sizes and schemes.
 func accessible(b *tab, script, what string) {
 	b.t.Helper()
+	within(b, b, script, what)
+}
+
+// accessible checks the app's page in its frame.
+func (s screen) accessible(script, what string) {
+	s.t.Helper()
+	within(s.tab, s.frame, script, what)
+}
+
+// within checks a page in a window, which is the page itself if there is no frame.
+func within(window, b *tab, script, what string) {
+	b.t.Helper()
 	b.eval(script+"; true", nil)
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{360, 1280} {
-			b.size(width, 800, scheme)
+			window.size(width, 800, scheme)
+			b.until(fmt.Sprintf(`innerWidth === %d && matchMedia("(prefers-color-scheme: %s)").matches`, width, scheme))
 			var found []struct{ ID, Help, Where string }
 			b.eval(`axe.run(document, {resultTypes: ["violations"], iframes: false}).then(r =>
 				r.violations.flatMap(v => v.nodes.map(n => ({id: v.id, help: v.help, where: n.html + " " + (n.any[0]?.message ?? "")}))))`, &found)
@@ -82,7 +95,7 @@ func accessible(b *tab, script, what string) {
 			}
 		}
 	}
-	b.size(1280, 800, "light")
+	window.size(1280, 800, "light")
 }
 
 // picture saves what the tab shows if PEERS_SCREENSHOTS names a folder.
@@ -139,8 +152,18 @@ func TestDashboard(t *testing.T) {
 	b.picture("invite")
 	b.eval(press("Close"), nil)
 
+	b.eval(press("Rename"), nil)
+	b.until(`document.querySelector("dialog input")`)
+	accessible(b, script, "rename")
+	b.eval(press("Cancel"), nil)
+	b.eval(press("Log"), nil)
+	b.until(`document.querySelector("dialog")`)
+	accessible(b, script, "log")
+	b.eval(press("Close"), nil)
+
 	b.eval(press("I have saved them"), nil)
 	b.shows("Are the words safe?")
+	accessible(b, script, "words")
 	b.eval(press("They are safe"), nil)
 	b.until(`!document.body.innerText.includes("24 recovery words")`)
 	b.clean()
@@ -154,12 +177,14 @@ func TestApproveInTheDashboard(t *testing.T) {
 	b.shows("Apps")
 	d.install("../../examples/atlas", false)
 	b.shows("Allow Atlas 1.0.0 on this device?", "keep its own data, synced with your devices", "It says why: “to keep the cities”", "anybody could have made it")
-	accessible(b, axe(t), "approval")
+	script := axe(t)
+	accessible(b, script, "approval")
 	b.picture("approve")
 	b.eval(press("Allow"), nil)
 	b.until(`[...document.querySelectorAll("button")].some(b => b.innerText === "Open")`)
 	b.eval(press("Remove"), nil)
 	b.shows("Remove Atlas?")
+	accessible(b, script, "removal")
 	b.eval(`document.querySelector("dialog button.danger").click()`, nil)
 	b.shows("None yet.")
 	b.clean()

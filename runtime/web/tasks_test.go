@@ -147,10 +147,19 @@ func TestTasks(t *testing.T) {
 	see(`!window.hacked && !document.querySelector("img, #list script, #lists script, #toast script")`)
 
 	reminded(t, here, a, z)
+	script := axe(t)
+	z.frame.eval(`(document.querySelector("#finished").open = true)`, nil)
+	z.in(row("Oat milk") + `.querySelector(".due")`)
+	z.press(kb.Enter)
+	z.in(row(hostileText) + `.querySelector("button:last-of-type")`) // a toast with a button
+	z.press(kb.Enter)
+	z.frame.until(`document.querySelector(".when input") && document.querySelector("#toast button")`)
+	z.accessible(script, "tasks")
 
 	a.in(`document.querySelector("#drop")`)
 	a.press(kb.Enter)
 	see(`!document.querySelector("#empty").hidden && !document.querySelector("li.task")`)
+	z.accessible(script, "tasks without a list")
 	for _, s := range both {
 		s.clean()
 		s.frame.clean()

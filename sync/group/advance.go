@@ -122,7 +122,7 @@ func (g *Group) NextDue() int64 {
 // waited for it are tried again; a namespace in which a judgement changed about
 // something already applied is rebuilt from the log.
 func (x *txn) review() error {
-	if err := x.signOwn(); err != nil { // judging a branch reads its log
+	if err := x.flushOwn(); err != nil { // judging a branch reads its log
 		return err
 	}
 	rebuild := map[record.NamespaceID]bool{}

@@ -63,12 +63,12 @@ func (w *localWrite) put(tx store.Tx) error {
 }
 
 // An ownRun collects the batches that this device writes in one database
-// transaction. They are signed once, at its end: the chain vouches for the rest.
+// transaction. They are stored unsigned: a signature proves to others who wrote,
+// and is made when a run is sent (Group.sign).
 type ownRun struct {
-	s     *stream
-	run   batch.Run
-	chain []keys.Hash
-	size  int
+	s    *stream
+	run  batch.Run
+	size int
 }
 
 const opCommit = "save the change"
@@ -220,14 +220,13 @@ func (x *txn) appendOwn(s *stream, epoch, role keys.Hash, key batch.Key, plainte
 	o.run.Bodies = append(o.run.Bodies, body)
 	o.size += len(body) + 4
 	s.row.Stored, s.row.Head = h.Seq, h.Hash(body)
-	o.chain = append(o.chain, s.row.Head)
 	return nil
 }
 
 const runSlack = 128 // count and signature
 
-// signOwn ends the transaction's own runs.
-func (x *txn) signOwn() error {
+// flushOwn stores the transaction's own runs.
+func (x *txn) flushOwn() error {
 	for _, o := range x.own {
 		if err := x.finishOwn(o); err != nil {
 			return err
@@ -238,7 +237,6 @@ func (x *txn) signOwn() error {
 
 func (x *txn) finishOwn(o *ownRun) error {
 	delete(x.own, o.s.num)
-	o.run.Sign(x.g.self, o.chain)
 	return x.appendLog(o.s, &o.run)
 }
 

@@ -93,6 +93,11 @@ type Group struct {
 	streams map[BranchNumber]*stream
 	spaces  map[keyspace.Namespace]*space
 	feed    *feed.Feed
+
+	// signedMu guards signed, the last signature made for each branch of this
+	// device's own.
+	signedMu sync.Mutex
+	signed   map[BranchNumber]signedTip
 }
 
 // A view is the control log as resolved, and the keys it gives this device.
@@ -136,6 +141,7 @@ func Open(db store.DB, cfg Config) (*Group, error) {
 		streams: map[BranchNumber]*stream{},
 		spaces:  map[keyspace.Namespace]*space{},
 		feed:    feed.New(),
+		signed:  map[BranchNumber]signedTip{},
 	}
 	if g.now == nil {
 		g.now = time.Now

@@ -141,8 +141,9 @@ func trim(r *batch.Run, n int, last keys.Hash) {
 }
 
 // AppendRun appends the wire form of the next run of a branch to dst: batches
-// above seq, as many as one run should hold, ending at a stored signature. upTo is
-// the last batch of the branch that it brings, seq when there is none above.
+// above seq, as many as one run should hold, ending at a stored signature or, if
+// this device wrote them, one made now. upTo is the last batch of the branch that
+// it brings, seq when there is none above.
 func (g *Group) AppendRun(dst []byte, at Tip, seq uint64) (out []byte, upTo uint64, err error) {
 	err = g.db.View(func(tx store.Tx) error {
 		out, upTo, err = g.appendRun(tx, dst, at, seq)
@@ -190,5 +191,54 @@ func (g *Group) appendRun(tx store.Tx, dst []byte, at Tip, seq uint64) ([]byte, 
 		r.Bodies, r.Sig = append(r.Bodies, more.Bodies...), more.Sig
 		size += runSize(&more)
 	}
+	if r.Sig == (keys.Signature{}) {
+		if err := g.sign(tx, s, &r); err != nil {
+			return dst, seq, err
+		}
+	}
 	return r.Append(dst), min(r.Last(), limit), nil
+}
+
+// sign signs a run of this device's, of branch s. It must be what was committed:
+// signing what the disk made of it would fork the stream.
+func (g *Group) sign(tx store.Tx, s *stream, r *batch.Run) error {
+	chain := r.Chain(nil)
+	last := chain[len(chain)-1]
+	was, err := g.committed(tx, s, r.Last())
+	if err != nil {
+		return err
+	}
+	if last != was || r.Stream.Device != g.self.ID() {
+		return fault.New(fault.Corrupt, "send changes", `run "peers-runtime doctor"`, "batch %d of %s is not what was stored", r.Last(), s.id)
+	}
+	g.signedMu.Lock()
+	defer g.signedMu.Unlock()
+	tip := g.signed[s.num] // most often other peers were just sent the same
+	if tip.head != last {
+		r.Sign(g.self, chain)
+		tip = signedTip{last, r.Sig}
+		g.signed[s.num] = tip
+	}
+	r.Sig = tip.sig
+	return nil
+}
+
+// A signedTip is a signature over a batch of this device's.
+type signedTip struct {
+	head keys.Hash
+	sig  keys.Signature
+}
+
+// committed is the hash of a run's last batch as something else than the run
+// has it: the stream's row, or the run that follows.
+func (g *Group) committed(tx store.Tx, s *stream, seq uint64) (h keys.Hash, err error) {
+	var row keyspace.StreamRow // of this snapshot: the published one may be older
+	if err := keyspace.DecodeRow(tx.Bucket(keyspace.BucketMeta).Get(keyspace.Numbered("s", uint32(s.num))), &row); err != nil {
+		return h, fault.New(fault.Corrupt, "read the log", `run "peers-runtime doctor"`, "%w", err)
+	}
+	if seq == row.Stored {
+		return row.Head, nil
+	}
+	next, _, err := g.readRun(tx, s, seq+1)
+	return next.Previous, err
 }

@@ -234,7 +234,7 @@ func (x *txn) merge(sp *space, at record.Stamp, op *record.Op, from Origin) erro
 
 // flush writes everything staged. It is the only place that writes.
 func (x *txn) flush() error {
-	if err := x.signOwn(); err != nil {
+	if err := x.flushOwn(); err != nil {
 		return err
 	}
 	if err := x.flushRecords(); err != nil {

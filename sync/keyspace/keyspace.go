@@ -172,7 +172,8 @@ type StreamRow struct {
 //
 //	epoch rr 4 | role op rr 4 | previous hash 32 | tail (batch.Run.AppendTail)
 //
-// Everything else is in the key and the stream's row.
+// Everything else is in the key and the stream's row. The signature of a run that
+// this device wrote is zero: it is made when the run is sent.
 func AppendStored(b []byte, epoch, role Ref, r *batch.Run) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(epoch))
 	b = binary.BigEndian.AppendUint32(b, uint32(role))

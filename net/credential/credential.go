@@ -41,6 +41,8 @@ func Certificate(k *keys.KeyPair) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: priv}, nil
 }
 
+const hintNotPeers = "look whether the address is right: what answers there is no device of Peers"
+
 // PeerID is whom the handshake proved: the key of the one certificate shown.
 // TLS has checked that its holder signed this handshake; the certificate's own
 // signature, names and dates are ignored.
@@ -50,15 +52,15 @@ func PeerID(cs tls.ConnectionState) (keys.DeviceID, error) {
 		return keys.DeviceID{}, fault.New(fault.Version, op, "update Peers on both devices", "it does not speak %s", ALPN)
 	}
 	if len(cs.PeerCertificates) != 1 {
-		return keys.DeviceID{}, fault.New(fault.Untrusted, op, "", "it shows %d certificates, not one", len(cs.PeerCertificates))
+		return keys.DeviceID{}, fault.New(fault.Untrusted, op, hintNotPeers, "it shows %d certificates, not one", len(cs.PeerCertificates))
 	}
 	pub, ok := cs.PeerCertificates[0].PublicKey.(ed25519.PublicKey)
 	if !ok || len(pub) != len(keys.DeviceID{}) {
-		return keys.DeviceID{}, fault.New(fault.Untrusted, op, "", "its certificate has no Ed25519 key")
+		return keys.DeviceID{}, fault.New(fault.Untrusted, op, hintNotPeers, "its certificate has no Ed25519 key")
 	}
 	id := keys.DeviceID(pub)
 	if !id.Valid() {
-		return keys.DeviceID{}, fault.New(fault.Untrusted, op, "", "its key is of small order: anybody could use it")
+		return keys.DeviceID{}, fault.New(fault.Untrusted, op, hintNotPeers, "its key is of small order: anybody could use it")
 	}
 	return id, nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/keys"
 )
 
@@ -54,30 +55,40 @@ func state(k *keys.KeyPair) tls.ConnectionState {
 		PeerCertificates: []*x509.Certificate{{PublicKey: ed25519.PublicKey(id[:])}}}
 }
 
-func TestPeerID(t *testing.T) {
+func TestBadInput(t *testing.T) {
 	k := keys.GenerateKeyPair()
 	for name, c := range map[string]struct {
 		adjust func(*tls.ConnectionState)
 		code   fault.Code
+		says   string
 	}{
-		"honest":         {func(*tls.ConnectionState) {}, 0},
-		"TLS 1.2":        {func(s *tls.ConnectionState) { s.Version = tls.VersionTLS12 }, fault.Version},
-		"other protocol": {func(s *tls.ConnectionState) { s.NegotiatedProtocol = "h3" }, fault.Version},
-		"no certificate": {func(s *tls.ConnectionState) { s.PeerCertificates = nil }, fault.Untrusted},
-		"two":            {func(s *tls.ConnectionState) { s.PeerCertificates = append(s.PeerCertificates, s.PeerCertificates[0]) }, fault.Untrusted},
-		"not Ed25519":    {func(s *tls.ConnectionState) { s.PeerCertificates[0].PublicKey = "rsa" }, fault.Untrusted},
-		"short key":      {func(s *tls.ConnectionState) { s.PeerCertificates[0].PublicKey = make(ed25519.PublicKey, 31) }, fault.Untrusted},
-		"small order":    {func(s *tls.ConnectionState) { s.PeerCertificates[0].PublicKey = smallOrder() }, fault.Untrusted},
+		"TLS 1.2":        {func(s *tls.ConnectionState) { s.Version = tls.VersionTLS12 }, fault.Version, "it does not speak"},
+		"other protocol": {func(s *tls.ConnectionState) { s.NegotiatedProtocol = "h3" }, fault.Version, "it does not speak"},
+		"no certificate": {func(s *tls.ConnectionState) { s.PeerCertificates = nil }, fault.Untrusted, "it shows 0 certificates, not one"},
+		"two":            {func(s *tls.ConnectionState) { s.PeerCertificates = append(s.PeerCertificates, s.PeerCertificates[0]) }, fault.Untrusted, "it shows 2 certificates, not one"},
+		"not Ed25519":    {func(s *tls.ConnectionState) { s.PeerCertificates[0].PublicKey = "rsa" }, fault.Untrusted, "its certificate has no Ed25519 key"},
+		"short key":      {func(s *tls.ConnectionState) { s.PeerCertificates[0].PublicKey = make(ed25519.PublicKey, 31) }, fault.Untrusted, "its certificate has no Ed25519 key"},
+		"small order":    {func(s *tls.ConnectionState) { s.PeerCertificates[0].PublicKey = smallOrder() }, fault.Untrusted, "its key is of small order"},
 		"not canonical": {func(s *tls.ConnectionState) {
 			s.PeerCertificates[0].PublicKey = append(ed25519.PublicKey{0xee}, append(bytes.Repeat([]byte{0xff}, 30), 0x7f)...)
-		}, fault.Untrusted},
+		}, fault.Untrusted, "its key is of small order"},
 	} {
-		cs := state(k)
-		c.adjust(&cs)
-		id, err := PeerID(cs)
-		if fault.CodeOf(err) != c.code || err == nil && id != k.ID() {
-			t.Errorf("%s: %v, %v", name, id.Short(), err)
-		}
+		t.Run(name, func(t *testing.T) {
+			hint := hintNotPeers
+			if c.code == fault.Version {
+				hint = "update Peers on both devices"
+			}
+			cs := state(k)
+			c.adjust(&cs)
+			id, err := PeerID(cs)
+			faulttest.Want(t, err, c.code, c.says, hint)
+			if id != (keys.DeviceID{}) {
+				t.Errorf("%v came with the error", id)
+			}
+		})
+	}
+	if id, err := PeerID(state(k)); err != nil || id != k.ID() {
+		t.Errorf("an honest device: %v, %v", id, err)
 	}
 }
 

@@ -64,7 +64,7 @@ func (e *env) approve(cmd *cobra.Command, app string) (a control.AppStatus, err 
 	if asks.Insecure {
 		e.note("  it is signed with the open development key: anybody can sign so")
 	}
-	t, err := tty.Open()
+	t, err := terminal("--yes grants it without asking; or allow it in the dashboard")
 	if err != nil {
 		return a, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/internal/tty"
 	"github.com/peers-run/peers-runtime/keys/vault"
 	"github.com/peers-run/peers-runtime/runtime/control"
@@ -41,6 +42,13 @@ func (e *env) call(ctx context.Context, name string, request, answer any) error 
 
 type none struct{}
 
+// terminal opens the terminal to ask a question; without one, hint says how to do
+// without.
+func terminal(hint string) (*tty.Terminal, error) {
+	t, err := tty.Open()
+	return t, fault.Wrap(err, "ask", hint)
+}
+
 // print shows an answer: as JSON, or as the function writes it.
 func (e *env) print(answer any, text func()) error {
 	if !e.json {
@@ -63,7 +71,7 @@ func (e *env) passphrase() func() (vault.Passphrase, error) {
 		if _, err := os.Stat(filepath.Join(e.home, "vault")); errors.Is(err, os.ErrNotExist) {
 			return vault.Passphrase{}, nil
 		}
-		t, err := tty.Open()
+		t, err := terminal("name a file that holds the passphrase in PEERS_PASSPHRASE_FILE")
 		if err != nil {
 			return vault.Passphrase{}, err
 		}

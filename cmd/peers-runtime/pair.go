@@ -12,7 +12,6 @@ import (
 	"rsc.io/qr"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
-	"github.com/peers-run/peers-runtime/internal/tty"
 	"github.com/peers-run/peers-runtime/runtime/control"
 )
 
@@ -118,7 +117,7 @@ func (e *env) answer(ctx context.Context, p *control.Pairing, yes bool) error {
 	e.note("the other device is %s", p.Peer)
 	e.note("digits: %s", p.Digits)
 	if !yes {
-		t, err := tty.Open()
+		t, err := terminal("compare the digits yourself and use --yes, or answer in the dashboard")
 		if err != nil {
 			return err
 		}
@@ -181,9 +180,9 @@ const maxWords = 16 << 10
 func (e *env) words(ctx context.Context, file string) (string, error) {
 	const op = "read the recovery words"
 	if file == "" {
-		t, err := tty.Open()
+		t, err := terminal("name a file with --words")
 		if err != nil {
-			return "", fault.Wrap(err, op, "name a file with --words")
+			return "", err
 		}
 		defer t.Close()
 		return t.Line(ctx, "the 24 words: ")

@@ -231,7 +231,7 @@ func newReset(e *env) *cobra.Command {
 			return fault.New(fault.Busy, "reset this home", "stop it first", "the runtime runs on it")
 		}
 		if !yes {
-			t, err := tty.Open()
+			t, err := terminal("--yes resets without asking")
 			if err != nil {
 				return err
 			}

@@ -279,13 +279,15 @@ func (s *show) offline(away, stays *device, name string) (string, error) {
 	if err := s.edit(stays, name+" while away"); err != nil {
 		return "", err
 	}
+	began := time.Now()
 	if err := away.start(); err != nil {
 		return "", err
 	}
+	figure := fmt.Sprintf("answers %d ms after its start", time.Since(began).Milliseconds())
 	if err := s.edit(away, name+" on return"); err != nil {
 		return "", err
 	}
-	return "", s.untilEqual(s.laptop, s.phone)
+	return figure, s.untilEqual(s.laptop, s.phone)
 }
 
 func (s *show) kill() (string, error) {

@@ -87,7 +87,7 @@ func (d *Daemon) dbGet(_ context.Context, q control.GetRequest) (control.Record,
 	}
 	s, ok, err := p.group.Get(p.ns, p.coll.ID, id)
 	if err == nil && !ok {
-		err = fault.New(fault.NotFound, "get the record", "", "there is no record %s", id)
+		err = fault.New(fault.NotFound, "get the record", `"peers-runtime db query" lists what is there`, "there is no record %s", id)
 	}
 	if err != nil {
 		return control.Record{}, err

@@ -23,10 +23,10 @@ package keyspace
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/batch"
 	"github.com/peers-run/peers-runtime/sync/hlc"
@@ -184,8 +184,10 @@ func AppendStored(b []byte, epoch, role Ref, r *batch.Run) []byte {
 // StoredHead is how many bytes of a stored run come before its tail.
 const StoredHead = 4 + 4 + 32
 
-// ErrStored says that what the file holds is damaged.
-var ErrStored = errors.New("damaged run in the log")
+const hintDamaged = `run "peers-runtime doctor"`
+
+// ErrStored says that what the file holds is damaged. Its code is Corrupt.
+var ErrStored error = fault.New(fault.Corrupt, "", hintDamaged, "damaged run in the log")
 
 // DecodeStored reads what AppendStored wrote; bodies alias b. last is from the
 // key.
@@ -209,7 +211,7 @@ func DecodeStored(b []byte, last uint64, r *batch.Run) (epoch, role Ref, err err
 // DecodeRow reads a row.
 func DecodeRow(b []byte, row any) error {
 	if err := cborx.Unmarshal(b, row); err != nil {
-		return fmt.Errorf("damaged row in the group's database: %w", err)
+		return fault.New(fault.Corrupt, "", hintDamaged, "damaged row in the group's database: %w", err)
 	}
 	return nil
 }

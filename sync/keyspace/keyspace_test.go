@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/cborx"
+	"github.com/peers-run/peers-runtime/internal/fault"
+	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/batch"
@@ -57,15 +59,48 @@ func TestStoredRoundTrip(t *testing.T) {
 	if err != nil || epoch != 1 || role != 2 || r.First != 7 || r.Previous != want.Previous || r.Sig != want.Sig || string(r.Bodies[1]) != "second" {
 		t.Errorf("%d %d %+v %v", epoch, role, r, err)
 	}
-	if _, _, err := DecodeStored(AppendStored(nil, 1, 2, want), 1, &r); !errors.Is(err, ErrStored) {
-		t.Errorf("two batches that end at seq 1: %v", err)
-	}
 	var row StreamRow
 	if err := DecodeRow(cborx.MustMarshal(sampleStream()), &row); err != nil || row.Roles[0].Limit != 13 {
 		t.Errorf("%+v %v", row, err)
 	}
-	if err := DecodeRow([]byte{0x80}, &row); err == nil {
-		t.Error("an empty row was read")
+}
+
+// TestBadInput is what a damaged disk may hold.
+func TestBadInput(t *testing.T) {
+	good := AppendStored(nil, 1, 2, sampleRun())
+	set := func(at int, v ...byte) []byte { b := bytes.Clone(good); copy(b[at:], v); return b }
+	for name, c := range map[string]struct {
+		b    []byte
+		last uint64
+		says string
+	}{
+		"nothing":                     {nil, 8, "damaged run"},
+		"cut in the head":             {good[:StoredHead-1], 8, "damaged run"},
+		"cut after the head":          {good[:StoredHead], 8, "cut short"},
+		"cut in a body":               {good[:StoredHead+8], 8, "a body of"},
+		"cut by one byte":             {good[:len(good)-1], 8, "63 bytes where the signature should be"},
+		"trailing":                    {append(bytes.Clone(good), 0), 8, "65 bytes where the signature should be"},
+		"no batch":                    {set(StoredHead, 0, 0), 8, "0 batches"},
+		"more batches than there are": {set(StoredHead, 0xff, 0xff), 8, "65535 batches"},
+		"a body of 4 GiB":             {set(StoredHead+2, 0xff, 0xff, 0xff, 0xff), 8, "a body of 4294967295 bytes"},
+		"two that end at seq 1":       {good, 1, "damaged run"},
+		"two that end at seq 0":       {good, 0, "damaged run"},
+	} {
+		t.Run("run/"+name, func(t *testing.T) {
+			_, _, err := DecodeStored(c.b, c.last, new(batch.Run))
+			faulttest.WantIs(t, err, ErrStored, c.says)
+			faulttest.Want(t, err, fault.Corrupt, "damaged run in the log", hintDamaged)
+		})
+	}
+	row := cborx.MustMarshal(sampleStream())
+	for name, b := range map[string][]byte{
+		"nothing": nil, "empty": {0x80}, "cut": row[:len(row)-1], "trailing": append(bytes.Clone(row), 0),
+		"a map": {0xa0}, "one field more": append([]byte{row[0] + 1}, append(bytes.Clone(row[1:]), 0)...), "nested deeply": bytes.Repeat([]byte{0x81}, 10_000),
+	} {
+		t.Run("row/"+name, func(t *testing.T) {
+			err := DecodeRow(b, new(StreamRow))
+			faulttest.Want(t, err, fault.Corrupt, "damaged row in the group's database: ", hintDamaged)
+		})
 	}
 }
 

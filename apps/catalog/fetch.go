@@ -179,7 +179,7 @@ func (c *Catalog) AddChunk(hash keys.Hash, id bundle.ChunkID, data []byte) error
 	if err := (bundle.Chunk{ID: id, Size: size}).Verify(data); err != nil {
 		return fault.Wrap(err, op, "")
 	}
-	if err := c.cfg.Chunks.Put(id, data); err != nil {
+	if err := c.putWithin(id, data); err != nil {
 		return fault.Wrap(err, op, "")
 	}
 	complete := c.arrived(id)

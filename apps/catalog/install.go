@@ -170,8 +170,6 @@ func (c *Catalog) acceptLocked(e *Entry, p *Pending, b *bundle.Bundle) {
 		return
 	}
 	p.Stage, p.Signer, p.Problem = Fetching, b.Signer, nil
-	e.raise(b.Signer, x.Seq, hash)
-	e.Pending = slices.DeleteFunc(e.Pending, func(o Pending) bool { return o.Stage.verified() && o.Seq < x.Seq }) // p moves
 }
 
 // confirms says whether a verified bundle is what was announced.
@@ -196,12 +194,21 @@ func (c *Catalog) completeLocked(e *Entry, p *Pending) {
 	if lost(err) {
 		return // the chunk is on the list again
 	}
+	if err == nil && !p.ByHand {
+		err = e.newer(p.Seq, p.Hash) // another may have been quicker
+	}
 	if err != nil {
 		c.refuseLocked(p, err)
 		return
 	}
 	delete(c.missing, p.Hash)
 	p.Stage = Waiting
+	// Only now: whoever shows an index and withholds the rest must not keep out
+	// what can be had.
+	e.raise(p.Signer, p.Seq, p.Hash)
+	hash, seq := p.Hash, p.Seq
+	e.Pending = slices.DeleteFunc(e.Pending, func(o Pending) bool { return o.Stage.verified() && o.Seq < seq })
+	p = e.pending(hash) // it moved
 	if e.Policy == Follow && e.Installed() && !p.ByHand && len(e.undecided(b.Manifest)) == 0 && e.lacks(b.Manifest) == nil {
 		e.activate(p.Hash, b)
 	}

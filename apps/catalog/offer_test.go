@@ -146,3 +146,80 @@ func TestOfferAfterRevocation(t *testing.T) {
 	d.fetch(give(t, f2))
 	d.wantState(next, fmt.Sprintf("active 1, refused %d, waiting 2", 1<<40))
 }
+
+// A bundle whose index is shown and whose chunks are withheld keeps out neither an
+// older one that can be had, nor itself once somebody has it.
+func TestWithheldChunks(t *testing.T) {
+	p := newPublisher(t)
+	_, f1 := p.pack(app{seq: 1})
+	b2, f2 := p.pack(app{seq: 2})
+	b3, _ := p.pack(app{seq: 3})
+	b4, f4 := p.pack(app{seq: 4})
+	d := newDevice(t)
+	d.install(f1)
+	offer := func(b *bundle.Bundle) {
+		t.Helper()
+		if refusal, err := d.offer(announcement(b), b); refusal != nil || err != nil {
+			t.Fatalf("%v, %v", refusal, err)
+		}
+	}
+	get := func(file []byte, b *bundle.Bundle) {
+		t.Helper()
+		peer := give(t, file)
+		for _, c := range b.Index.Chunks() {
+			data, err := peer.Chunk(b.Hash, c.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.AddChunk(b.Hash, c.ID, data); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	offer(b3)
+	offer(b2)
+	d.wantState(b2, "active 1, fetching 3, fetching 2")
+	get(f2, b2)
+	d.wantState(b2, "active 1, fetching 3, waiting 2")
+	d.approve(b2)
+	d.wantState(b2, "active 2, previous 1, fetching 3")
+	d.open() // a crash between changes nothing
+	offer(b4)
+	get(f4, b4)
+	d.wantState(b2, "active 2, previous 1, waiting 4")
+	// What is older than the newest that was complete does not come back.
+	refusal, err := d.offer(announcement(b3), b3)
+	if fault.CodeOf(refusal) != fault.Conflict || err != nil {
+		t.Errorf("%v, %v", refusal, err)
+	}
+}
+
+// What peers give stays within what apps may take, however many bundles begin.
+func TestChunksWithinQuota(t *testing.T) {
+	p := newPublisher(t)
+	b1, f1 := p.pack(app{seq: 1, big: 3 << 20})
+	b2, f2 := p.pack(app{seq: 2, big: 3 << 20})
+	d := newDevice(t)
+	d.config = func(c *catalog.Config) { c.MaxBytes = 4 << 20 }
+	d.open()
+	peer := give(t, f1, f2)
+	for _, b := range []*bundle.Bundle{b1, b2} {
+		if refusal, err := d.offer(announcement(b), b); refusal != nil || err != nil {
+			t.Fatalf("%v, %v", refusal, err)
+		}
+	}
+	full := false
+	for _, b := range []*bundle.Bundle{b1, b2} {
+		for _, c := range b.Index.Chunks() {
+			data, err := peer.Chunk(b.Hash, c.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			full = full || fault.CodeOf(d.AddChunk(b.Hash, c.ID, data)) == fault.Quota
+		}
+	}
+	if !full {
+		t.Error("more was taken than may be")
+	}
+	d.wantState(b1, "waiting 1, fetching 2")
+}

@@ -482,11 +482,8 @@ func lies() []lie {
 			}
 			return flip(data, len(data)/2)
 		}},
-		{"index", "are not bundle", func(_ byte, data []byte) (byte, int, []byte) { return flip(data, len(data)/2) }},
 		{"signature", "signature", func(_ byte, data []byte) (byte, int, []byte) { return flip(data, len(data)-1) }},
 		{"junk", "cannot fetch the bundle", func(byte, []byte) (byte, int, []byte) { return 0, 3, []byte{1, 2, 3} }},
-		{"endless", "answers with", func(byte, []byte) (byte, int, []byte) { return 0, maxAnswer + 1, nil }},
-		{"code", "refuses", func(byte, []byte) (byte, int, []byte) { return 250, 0, nil }},
 	}
 }
 

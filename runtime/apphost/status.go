@@ -37,6 +37,9 @@ func (h *Host) List() ([]control.AppStatus, error) {
 func (h *Host) describe(st *control.AppStatus, app bundle.App, e *catalog.Entry) {
 	if len(e.Pending) > 0 {
 		p := e.Pending[len(e.Pending)-1]
+		if w := e.Waiting(); w != nil {
+			p = *w // what a person can do something about comes first
+		}
 		st.State, st.Seq = p.Stage.String(), p.Seq
 		if p.Problem != nil {
 			st.Reason = p.Problem.Text

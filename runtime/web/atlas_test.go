@@ -3,6 +3,7 @@ package web_test
 import (
 	"encoding/csv"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,8 +72,55 @@ const typing = `(async () => {
 		}
 	}
 	times.sort((a, b) => a - b);
-	return [times[Math.floor(times.length / 2)], times[Math.floor(times.length * 0.95)], times.at(-1)];
+	return [times[Math.floor(times.length / 2)], times[Math.floor(times.length * 0.95)], times.at(-1), times.length];
 })()`
+
+// work counts what typing costs, whatever the machine: requests for every key of a
+// word typed slowly, requests for one typed in a burst, and elements per hit.
+const work = `(async () => {
+	const search = document.querySelector("#search"), hits = document.querySelector("#hits"), send = MessagePort.prototype.postMessage;
+	let sent = 0;
+	MessagePort.prototype.postMessage = function (m, ...rest) { if (m instanceof ArrayBuffer) sent++; return send.call(this, m, ...rest); };
+	const type = (text) => { search.value = text; search.dispatchEvent(new Event("input")); };
+	const shown = async (text) => { while (hits.dataset.text !== text) await new Promise(requestAnimationFrame); };
+	const word = "sao paulo", counts = [];
+	for (let n = 1; n <= word.length; n++) {
+		if (word[n - 1] === " ") continue;
+		type(word.slice(0, n));
+		await shown(word.slice(0, n));
+	}
+	counts.push(sent);
+	sent = 0;
+	for (let n = 1; n <= word.length; n++) type("new york".slice(0, n));
+	await shown("new york");
+	counts.push(sent, Math.max(0, ...[...hits.children].map((e) => e.querySelectorAll("*").length)));
+	MessagePort.prototype.postMessage = send;
+	type(word);
+	await shown(word);
+	return counts;
+})()`
+
+// keystrokes measures until the target is met: others on the machine only make it
+// slower, so the best of some rounds is what the page can do. With the race
+// detector the figure is only told.
+func keystrokes(f *tab, n int) {
+	f.t.Helper()
+	const target, rounds = 50.0, 5
+	best := [4]float64{1: math.Inf(1)}
+	for range rounds {
+		var figures [4]float64
+		if f.eval(typing, &figures); figures[1] < best[1] {
+			best = figures
+		}
+		if best[1] <= target || raced {
+			break
+		}
+	}
+	f.t.Logf("BENCH atlas.keystroke.p95 %.1f ms target <=50 %s (median %.1f, max %.1f, %.0f keys, %d cities)", best[1], verdict(best[1] <= target), best[0], best[2], best[3], n)
+	if best[1] > target && !raced {
+		f.t.Errorf("from a keystroke to its painted hits it takes %.1f ms (p95) in the best of %d rounds, of at most %.0f", best[1], rounds, target)
+	}
+}
 
 func TestAtlas(t *testing.T) {
 	d := start(t)
@@ -81,12 +129,16 @@ func TestAtlas(t *testing.T) {
 	d.running("atlas")
 	n := d.cities()
 	b, f := openAtlas(d)
-	var figures [3]float64
-	f.eval(typing, &figures)
+	keystrokes(f, n)
 	f.eval(`(() => { const s = document.querySelector("#search"); s.value = "sao paulo"; s.dispatchEvent(new Event("input")); })()`, nil)
 	f.until(`document.querySelector("#hits").dataset.text === "sao paulo" && document.querySelector("#hits .city")?.innerText === "São Paulo"`)
 	f.until(fmt.Sprintf(`Number(document.querySelector("#canvas").dataset.cities) >= %d`, min(n, 30_000))) // the world is drawn
 	b.picture("atlas")
+	var costs [3]int
+	f.eval(work, &costs)
+	if costs[0] != 8 || costs[1] > 2 || costs[2] > 3 {
+		t.Errorf("8 keys cost %d requests, 8 at once %d, a hit %d elements in its row: want 8, at most 2, at most 3", costs[0], costs[1], costs[2])
+	}
 	for _, look := range []struct {
 		name, scheme string
 		width        int64
@@ -117,7 +169,6 @@ func TestAtlas(t *testing.T) {
 	d.call("db.put", control.PutRequest{Target: control.Target{App: "atlas", Collection: "cities"}, Puts: []control.RecordPut{{ID: id, Fields: map[string]rawJSON{"name": rawJSON(`"São Paulo do Sul"`)}}}}, nil)
 	f.until(`document.querySelector("#hits").innerText.includes("São Paulo do Sul")`)
 	b.clean()
-	t.Logf("BENCH atlas.keystroke.p95 %.1f ms target <=50 %s (median %.1f, max %.1f, %d cities)", figures[1], verdict(figures[1] <= 50), figures[0], figures[2], n)
 }
 
 func verdict(ok bool) string {

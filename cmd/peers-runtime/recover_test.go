@@ -144,6 +144,10 @@ func refuseRecovery(t *testing.T, a, b, other *process) {
 		}
 	}
 	unclaimed := startProcess(t, filepath.Join(t.TempDir(), "unclaimed"))
+	id, typo := a.status().Device, "0"
+	if id[0] == '0' {
+		typo = "1"
+	}
 	for _, c := range []struct{ name, words, at, message, hint string }{
 		{"23 words", write(strings.Join(list[:23], " ")), a.address(), "there are 23 words, and it takes 24", "type all 24 words"},
 		{"no word of the list", write(strings.Join(append(slices.Clone(list[:23]), "xyzzy"), " ")), a.address(), `word 24, "xyzzy"`, ""},
@@ -158,7 +162,7 @@ func refuseRecovery(t *testing.T, a, b, other *process) {
 		{"a device without a user", a.words(), unclaimed.address(), "", "of yours"},
 		{"nobody there", a.words(), "127.0.0.1:1", "cannot", "check the address"},
 		{"no address", a.words(), "my laptop", `"my laptop" is neither an address nor a device ID`, "host:port"},
-		{"a device ID with a wrong letter", a.words(), "0" + a.status().Device[1:], "is neither an address nor a device ID", "device ID"},
+		{"a device ID with a wrong letter", a.words(), typo + id[1:], "is neither an address nor a device ID", "device ID"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			refused(t, 1, c.message, c.hint, "--home", b.home, "recover", "--words", c.words, c.at)

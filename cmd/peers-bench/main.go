@@ -18,10 +18,15 @@ import (
 	"strings"
 )
 
-// A measure prints one or more lines.
+// A measure prints the lines it names, all in one run.
 type measure struct {
-	name string
-	run  func(*bench) error
+	lines []string
+	run   func(*bench) error
+}
+
+// wanted reports whether a name that a measure prints matches.
+func (m measure) wanted(want *regexp.Regexp) bool {
+	return slices.ContainsFunc(m.lines, want.MatchString)
 }
 
 // A bench is one run of the program.
@@ -33,15 +38,19 @@ type bench struct {
 
 func measures() []measure {
 	return []measure{
-		{"sync.catchup.batch10", func(b *bench) error { return b.catchUp("sync.catchup.batch10", 10, 0.6) }},
-		{"sync.catchup.batch1", func(b *bench) error { return b.catchUp("sync.catchup.batch1", 1, 0.8) }},
-		{"sync.overwrite.random", (*bench).overwrite},
-		{"sync.commit", (*bench).commits},
-		{"sync.rebuild", (*bench).rebuild},
-		{"sync.disk.log", (*bench).disk},
-		{"sync.idle", (*bench).idle},
-		{"sync.push3", (*bench).push3},
-		{"e2e.cities", (*bench).cities},
+		{[]string{"sync.catchup.batch10", "sync.catchup.batch10.rate"}, func(b *bench) error { return b.catchUp("sync.catchup.batch10", 10, 0.6) }},
+		{[]string{"sync.catchup.batch1", "sync.catchup.batch1.rate"}, func(b *bench) error { return b.catchUp("sync.catchup.batch1", 1, 0.8) }},
+		{[]string{"sync.overwrite.random", "sync.overwrite.random.rate"}, (*bench).overwrite},
+		{[]string{"sync.commit.one", "sync.commit.one.rate", "sync.commit.64", "sync.commit.64.rate"}, (*bench).commits},
+		{[]string{"sync.rebuild"}, (*bench).rebuild},
+		{[]string{"sync.disk.log"}, (*bench).disk},
+		{[]string{"sync.idle", "sync.idle.rounds"}, (*bench).idle},
+		{[]string{"sync.push3", "sync.push3.median"}, (*bench).push3},
+		{[]string{"e2e.cities", "e2e.cities.import", "db.query", "db.query.http"}, (*bench).cities},
+		{[]string{"app.call", "app.call.get"}, (*bench).appCall},
+		{[]string{"app.start"}, (*bench).appStart},
+		{[]string{"net.direct", "net.direct.rate"}, (*bench).direct},
+		{[]string{"net.lan", "net.lan.connected"}, (*bench).lan},
 	}
 }
 
@@ -80,13 +89,18 @@ func run() error {
 		defer pprof.StopCPUProfile()
 	}
 	b := &bench{dir: dir, rounds: *rounds, fields: *fields}
+	some := false
 	for _, m := range measures() {
-		if !want.MatchString(m.name) {
+		if !m.wanted(want) {
 			continue
 		}
+		some = true
 		if err := m.run(b); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+			return fmt.Errorf("%s: %w", m.lines[0], err)
 		}
+	}
+	if !some {
+		return fmt.Errorf("no measure prints a line that matches %q", *only)
 	}
 	return nil
 }

@@ -65,6 +65,8 @@ type Device struct {
 	Connected bool   `json:"connected"`
 	How       string `json:"how"`               // how it is connected, or why not, in a sentence
 	SkewMS    int64  `json:"skew_ms,omitempty"` // its clock minus ours
+	Sent      uint64 `json:"sent,omitempty"`    // bytes on the connections that stand
+	Received  uint64 `json:"received,omitempty"`
 }
 
 // A Space is the sync state of one namespace.

@@ -68,7 +68,7 @@ func name(dev node.Device) string {
 func device(dev node.Device) control.Device {
 	return control.Device{
 		ID: dev.ID.String(), Name: dev.Name, Self: dev.Self, Power: dev.Power, Revoked: dev.Revoked,
-		Connected: dev.Connected, How: dev.How, SkewMS: dev.Skew.Milliseconds(),
+		Connected: dev.Connected, How: dev.How, SkewMS: dev.Skew.Milliseconds(), Sent: dev.Sent, Received: dev.Received,
 	}
 }
 

@@ -35,6 +35,8 @@ type Device struct {
 	Connected bool
 	How       string        // how it is connected, or why it is not
 	Skew      time.Duration // its clock minus ours, when it last said
+	Sent      uint64        // bytes, on the connections that stand
+	Received  uint64
 }
 
 // Devices lists the user's devices, this one first.
@@ -55,6 +57,10 @@ func (n *Node) Devices() []Device {
 		st := n.ep.Peer(d.ID).Status()
 		dev.Connected, dev.How = st.Connected(), st.Why()
 		dev.Skew = sessions[d.ID].Skew
+		for _, c := range st.Conns {
+			dev.Sent += c.BytesSent
+			dev.Received += c.BytesReceived
+		}
 		out = append(out, dev)
 	}
 	return out

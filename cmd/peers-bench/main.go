@@ -16,6 +16,7 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A measure prints the lines it names, all in one run.
@@ -33,7 +34,8 @@ func (m measure) wanted(want *regexp.Regexp) bool {
 type bench struct {
 	dir    string // scratch, on a real disk
 	rounds int
-	fields int // size of the big loads
+	fields int           // size of the big loads
+	quiet  time.Duration // that node.idle watches idle devices
 }
 
 func measures() []measure {
@@ -51,6 +53,7 @@ func measures() []measure {
 		{[]string{"app.start"}, (*bench).appStart},
 		{[]string{"net.direct", "net.direct.rate"}, (*bench).direct},
 		{[]string{"net.lan", "net.lan.connected"}, (*bench).lan},
+		{[]string{"node.idle.memory", "node.idle.cpu", "node.idle.traffic"}, (*bench).idleNodes},
 	}
 }
 
@@ -66,6 +69,7 @@ func run() error {
 	rounds := flag.Int("rounds", 5, "pairs of runs for a ratio")
 	fields := flag.Int("fields", 1_000_000, "fields in the big loads")
 	scratch := flag.String("dir", "", "scratch `folder` on the disk to measure (default: the temporary folder)")
+	quiet := flag.Duration("quiet", 2*time.Minute, "how long node.idle watches idle devices")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of our side and the other to this `file`")
 	flag.Parse()
 	want, err := regexp.Compile(*only)
@@ -88,7 +92,7 @@ func run() error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	b := &bench{dir: dir, rounds: *rounds, fields: *fields}
+	b := &bench{dir: dir, rounds: *rounds, fields: *fields, quiet: *quiet}
 	some := false
 	for _, m := range measures() {
 		if !m.wanted(want) {

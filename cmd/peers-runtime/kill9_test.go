@@ -102,7 +102,7 @@ func TestKill9(t *testing.T) {
 		want, _ := g.Summary(o.ns)
 		i := slices.IndexFunc(st.Spaces, func(s control.Space) bool { return s.ID == o.ns.String() })
 		return i >= 0 && want.Settled && st.Spaces[i].Settled && st.Spaces[i].Digest == fmt.Sprintf("%x", want.Digest) &&
-			st.Spaces[i].Vector == group.VectorHash(want.Tips).String()
+			st.Spaces[i].Vector == want.Hash.String()
 	})
 	o.apps(p.client(t.Context()))
 	p.stop()

@@ -85,7 +85,7 @@ func pairing(p node.PairingState) *control.Pairing {
 
 func (d *Daemon) space(g *group.Group, sum group.Summary, sessions map[keys.DeviceID]node.Session) control.Space {
 	out := control.Space{
-		ID: sum.Namespace.String(), Records: sum.Records, Digest: fmt.Sprintf("%x", sum.Digest), Vector: group.VectorHash(sum.Tips).String(), Settled: sum.Settled,
+		ID: sum.Namespace.String(), Records: sum.Records, Digest: fmt.Sprintf("%x", sum.Digest), Vector: sum.Hash.String(), Settled: sum.Settled,
 	}
 	for _, t := range sum.Tips {
 		out.Batches += t.Seq

@@ -25,7 +25,7 @@ func (x *txn) advanceRun(s *stream) error {
 		return fault.New(fault.Corrupt, "read the log", `run "peers-runtime doctor"`, "%s ends at %d of %d", s.id, s.row.Applied, s.row.Stored)
 	}
 	for i, b := range r.Bodies { // the log's slices do not outlive a write to it
-		r.Bodies[i] = x.arena.copy(b)
+		r.Bodies[i] = x.arena.Copy(b)
 	}
 	chain := r.Chain(nil)
 	if n := int(s.row.Applied + 1 - r.First); n > 0 {

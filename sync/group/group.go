@@ -24,6 +24,7 @@ import (
 	"encoding/binary"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,7 @@ import (
 	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/store"
+	"github.com/peers-run/peers-runtime/sync/vector"
 )
 
 // A Config says what a Group works with. Self and Group are required.
@@ -92,6 +94,7 @@ type Group struct {
 	tables  keyspace.Tables
 	streams map[BranchNumber]*stream
 	spaces  map[keyspace.Namespace]*space
+	vectors map[keyspace.Namespace]vector.Vector // of streams
 	feed    *feed.Feed
 
 	// signedMu guards signed, the last signature made for each branch of this
@@ -140,6 +143,7 @@ func Open(db store.DB, cfg Config) (*Group, error) {
 		tables:  keyspace.NewTables(),
 		streams: map[BranchNumber]*stream{},
 		spaces:  map[keyspace.Namespace]*space{},
+		vectors: map[keyspace.Namespace]vector.Vector{},
 		feed:    feed.New(),
 		signed:  map[BranchNumber]signedTip{},
 	}
@@ -243,9 +247,8 @@ func (g *Group) publish(x *txn) {
 	defer g.mu.Unlock()
 	g.clock = x.clock
 	g.arrival += uint64(len(x.control))
-	for n, s := range x.streams {
-		g.streams[n] = s
-	}
+	maps.Copy(g.streams, x.streams)
+	g.noteTips(maps.Values(x.streams))
 	g.tables.Saved()
 	if x.wroteInc != 0 {
 		g.saved = x.wroteInc
@@ -287,6 +290,7 @@ func (g *Group) load(tx store.Tx) error {
 	if err := g.loadRows(meta, tx); err != nil {
 		return &fault.Error{Code: fault.Corrupt, Err: err}
 	}
+	g.noteTips(maps.Values(g.streams))
 	return g.loadControl(tx)
 }
 

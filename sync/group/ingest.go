@@ -136,6 +136,9 @@ func (x *txn) ingest(p *Prepared) error {
 		if run.First != 1 {
 			return &fault.Error{Op: "store a run", Code: fault.Protocol, Err: ErrGap}
 		}
+		if err := x.mayBegin(run.Stream, run.RoleOp); err != nil {
+			return err
+		}
 		return x.extend(x.newBranch(run.Stream, nil, 0, keys.Hash{}), &run, chain, bodies)
 	}
 	best, common, err := x.attach(bs, &run, chain)

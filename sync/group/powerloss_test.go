@@ -172,7 +172,7 @@ func (l *lossRun) declare(t *testing.T) error {
 func (l *lossRun) rest() error {
 	s, err := settled(l.g, l.ns)
 	if err == nil {
-		l.digests[group.VectorHash(s.Tips).String()] = s.Digest
+		l.digests[s.Hash.String()] = s.Digest
 	}
 	return err
 }
@@ -324,7 +324,7 @@ func (l *lossRun) judgeGroup(ctx context.Context, g *group.Group, p promise) (kn
 			return false, err
 		}
 	}
-	if digest, ok := l.digests[group.VectorHash(s.Tips).String()]; ok {
+	if digest, ok := l.digests[s.Hash.String()]; ok {
 		if known = true; digest != s.Digest {
 			return true, errors.New("the same batches show another state than before the cut")
 		}

@@ -229,7 +229,7 @@ func (x *txn) buildPiece(sp *space) error {
 	entries.Sort()
 	bucket := x.tx.Bucket(sp.num.Index())
 	for k := range entries.All() {
-		if err := bucket.Put(x.arena.copy(k), nil); err != nil {
+		if err := bucket.Put(x.arena.Copy(k), nil); err != nil {
 			return err
 		}
 	}

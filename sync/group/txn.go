@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/peers-run/peers-runtime/internal/arena"
 	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
@@ -37,7 +38,7 @@ type txn struct {
 	local    []localWrite
 	control  [][]byte // rows of bucket control to append
 	wroteInc uint64   // incarnation in the group row that flush wrote
-	arena    arena
+	arena    arena.Arena
 	room     []byte
 	oldKeys  schema.Entries // of the records read, as they are in the database
 	newKeys  schema.Entries // scratch
@@ -62,27 +63,6 @@ type dirtyRecord struct {
 	wasVisible bool
 	oldHash    [32]byte
 	oldKeys    schema.Entries
-}
-
-// An arena hands out byte slices that live as long as the transaction, in few
-// allocations: blocks that double, as a transaction may be one small write.
-type arena struct{ free []byte }
-
-const (
-	firstBlock = 1 << 10
-	lastBlock  = 64 << 10
-)
-
-func (a *arena) copy(b []byte) []byte {
-	if cap(a.free)-len(a.free) < len(b) {
-		if len(b) > lastBlock/4 {
-			return bytes.Clone(b)
-		}
-		a.free = make([]byte, 0, min(max(firstBlock, 2*cap(a.free), 4*len(b)), lastBlock))
-	}
-	n := len(a.free)
-	a.free = append(a.free, b...)
-	return a.free[n:len(a.free):len(a.free)]
 }
 
 func (g *Group) newTxn(tx store.Tx) *txn {
@@ -207,7 +187,7 @@ func (x *txn) record(sp *space, c record.CollectionID, id record.ID) (*dirtyReco
 	var room [18]byte
 	if b := x.tx.Bucket(sp.num.State()).Get(keyspace.StateKey(room[:0], c, id)); b != nil {
 		devices := x.devices()
-		if err := record.DecodeState(x.arena.copy(b), len(devices), &r.state); err != nil {
+		if err := record.DecodeState(x.arena.Copy(b), len(devices), &r.state); err != nil {
 			return nil, fault.New(fault.Corrupt, "read a record", `run "peers-runtime doctor"`, "record %s: %w", id, err)
 		}
 		if r.wasVisible = r.state.Visible(devices); r.wasVisible {
@@ -296,8 +276,8 @@ func (x *txn) flushRecords() error {
 		}
 		enc = r.state.Append(enc[:0])
 		var room [18]byte
-		key := x.arena.copy(keyspace.StateKey(room[:0], r.collection, r.id))
-		if err := bucket.Put(key, x.arena.copy(enc)); err != nil {
+		key := x.arena.Copy(keyspace.StateKey(room[:0], r.collection, r.id))
+		if err := bucket.Put(key, x.arena.Copy(enc)); err != nil {
 			return err
 		}
 		x.diffKeys(sp, r, visible)

@@ -1,11 +1,12 @@
 package group
 
 import (
+	"iter"
 	"slices"
 
-	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/digest"
+	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/record"
 	"github.com/peers-run/peers-runtime/sync/store"
 	"github.com/peers-run/peers-runtime/sync/vector"
@@ -14,40 +15,41 @@ import (
 // A Tip is where a branch of a stream ends; the tips of a namespace are its vector.
 type Tip = vector.Tip
 
-// VectorHash hashes a namespace's tips, which must be in the order of Vector.
-// No tips hash to zero.
-func VectorHash(tips []Tip) keys.Hash { return vector.Hash(tips) }
-
-// Vector returns the tips of a namespace, in order.
+// Vector returns the tips of a namespace, in order. They are not to be changed.
 func (g *Group) Vector(ns record.NamespaceID) []Tip {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return g.vectorLocked(ns)
-}
-
-func (g *Group) vectorLocked(ns record.NamespaceID) []Tip {
 	num, ok := g.tables.Spaces[ns]
 	if !ok {
 		return nil
 	}
-	var tips []Tip
-	for _, s := range g.streams {
-		if s.row.Namespace == num {
-			tips = append(tips, Tip{Stream: s.id, Seq: s.row.Stored, Head: s.row.Head, Branch: s.num})
+	return g.vectors[num].Tips
+}
+
+// noteTips brings the vectors up to date with branches that changed; mu is held.
+func (g *Group) noteTips(branches iter.Seq[*stream]) {
+	changed := map[keyspace.Namespace]map[BranchNumber]Tip{}
+	for s := range branches {
+		of := changed[s.row.Namespace]
+		if of == nil {
+			of = map[BranchNumber]Tip{}
+			changed[s.row.Namespace] = of
 		}
+		of[s.num] = Tip{Stream: s.id, Seq: s.row.Stored, Head: s.row.Head, Branch: s.num}
 	}
-	slices.SortFunc(tips, vector.Compare)
-	return tips
+	for num, of := range changed {
+		g.vectors[num] = g.vectors[num].With(of)
+	}
 }
 
 // A Summary is what a namespace holds on this device.
 type Summary struct {
 	Namespace record.NamespaceID
-	Tips      []Tip // the vector
-	Digest    digest.Digest
-	Records   uint64 // visible
-	Changes   uint64 // position of the change feed
-	Settled   bool   // every stored batch is applied
+	vector.Vector
+	Digest  digest.Digest
+	Records uint64 // visible
+	Changes uint64 // position of the change feed
+	Settled bool   // every stored batch is applied
 
 	Control *control.State // the control log that the state follows from
 }
@@ -84,7 +86,7 @@ func (g *Group) Summary(ns record.NamespaceID) (s Summary, ok bool) {
 
 func (g *Group) summaryLocked(sp *space) Summary {
 	s := Summary{
-		Namespace: sp.row.Namespace, Tips: g.vectorLocked(sp.row.Namespace), Digest: sp.row.Digest,
+		Namespace: sp.row.Namespace, Vector: g.vectors[sp.num], Digest: sp.row.Digest,
 		Records: sp.row.Records, Changes: sp.row.Changes, Settled: true, Control: g.Control(),
 	}
 	for i := range s.Tips {

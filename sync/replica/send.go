@@ -199,12 +199,16 @@ func (s *Session) nextRun(buf []byte, sp *space) ([]byte, bool, error) {
 		return nil, false, nil
 	}
 	vector := s.g.Vector(sp.id)
-	for _, t := range vector {
+	for range vector {
+		// On from where the last run was found: looking is not to cost the square of
+		// how many streams there are.
+		t := vector[sp.next%len(vector)]
 		at, placed, err := s.position(sp, t, vector)
 		if len(s.out) > 0 || err != nil {
 			return s.flushOut(buf, err)
 		}
 		if !placed || at >= t.Seq {
+			sp.next++
 			continue
 		}
 		frame, upTo, err := s.g.AppendRun(beginFrame(buf, TypeRun), t, at)
@@ -212,6 +216,7 @@ func (s *Session) nextRun(buf []byte, sp *space) ([]byte, bool, error) {
 			return nil, false, err
 		}
 		if upTo <= at {
+			sp.next++
 			continue // the branch was cut short by a rebuild of the file; a new session finds out
 		}
 		sp.sent[t.Branch] = upTo
@@ -409,7 +414,7 @@ func (s *Session) receiveDigest(m *digestMessage) error {
 // rebuilt from its log, once.
 func (s *Session) compare(sp *space) {
 	sum, ok := s.g.Summary(sp.id)
-	if sp.told == nil || !ok || group.VectorHash(sum.Tips) != sp.told.Vector {
+	if sp.told == nil || !ok || sum.Hash != sp.told.Vector {
 		sp.equal = time.Time{}
 		return
 	}

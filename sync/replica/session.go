@@ -102,7 +102,7 @@ const (
 // A space is what the session knows about one namespace.
 type space struct {
 	id     record.NamespaceID
-	mine   []group.Tip                   // our vector when we said Hello
+	mine   vector.Vector                 // ours when we said Hello
 	known  bool                          // theirs is complete
 	asked  bool                          // our Vector is queued or was sent
 	theirs map[record.Stream][]group.Tip // batches that the peer has, as far as it said or sent them
@@ -110,6 +110,7 @@ type space struct {
 	sent   map[group.BranchNumber]uint64 // up to which batch the peer has, or was sent, a branch
 	tried  map[group.BranchNumber]uint64 // what was known when a branch could not be placed (knowledge)
 	marked map[group.BranchNumber]bool   // branches whose marks were sent
+	next   int                           // the place in our vector whose runs go next
 	ack    map[record.Stream]bool        // streams that grew by this peer's runs, to be acknowledged
 	stall  map[record.Stream]string      // streams of which no more is taken in this session, and why
 
@@ -312,8 +313,8 @@ func (s *Session) receiveHello(m *hello) error {
 		item := m.Spaces[i]
 		sp := s.space(item.Namespace)
 		sp.told, sp.toldControl = &item, m.Control
-		if item.Vector == group.VectorHash(sp.mine) {
-			s.learn(sp, sp.mine)
+		if item.Vector == sp.mine.Hash {
+			s.learn(sp, sp.mine.Tips)
 		}
 	}
 	for _, sp := range s.order {
@@ -342,7 +343,7 @@ func (s *Session) sayHello() {
 	for _, sum := range s.g.Summaries() {
 		sp := s.space(sum.Namespace)
 		it := item(&sum)
-		if sp.mine = sum.Tips; it.Settled {
+		if sp.mine = sum.Vector; it.Settled {
 			sp.digest = digestKey{it.Vector, s.ctlHash}
 		}
 		m.Spaces = append(m.Spaces, it)
@@ -351,7 +352,7 @@ func (s *Session) sayHello() {
 }
 
 func item(sum *group.Summary) helloItem {
-	return helloItem{Namespace: sum.Namespace, Vector: group.VectorHash(sum.Tips), Digest: sum.Digest, Settled: sum.Settled}
+	return helloItem{Namespace: sum.Namespace, Vector: sum.Hash, Digest: sum.Digest, Settled: sum.Settled}
 }
 
 func (s *Session) sendVector(sp *space) {
@@ -430,14 +431,18 @@ func (s *Session) note(sp *space, t group.Tip) error {
 	if err != nil || !held {
 		return err
 	}
-	have := slices.DeleteFunc(sp.theirs[t.Stream], func(o group.Tip) bool {
-		if o.Seq > t.Seq {
+	covered := false // it said more of the branch before
+	sp.theirs[t.Stream] = slices.DeleteFunc(sp.theirs[t.Stream], func(o group.Tip) bool {
+		oAt, oHeld, err := s.g.Holds(o)
+		if err != nil || !oHeld || oAt.Branch != at.Branch {
 			return false
 		}
-		oAt, oHeld, err := s.g.Holds(o)
-		return err == nil && oHeld && oAt.Branch == at.Branch
+		covered = covered || o.Seq > t.Seq
+		return o.Seq <= t.Seq
 	})
-	sp.theirs[t.Stream] = append(have, t)
+	if !covered {
+		sp.has(t)
+	}
 	sp.sent[at.Branch] = max(sp.sent[at.Branch], t.Seq)
 	return nil
 }

@@ -8,8 +8,8 @@ import (
 
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/control"
-	"github.com/peers-run/peers-runtime/sync/group"
 	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/vector"
 )
 
 // checkPairs reads records that are only ever written together.
@@ -237,7 +237,7 @@ func (w *world) checkEqual() {
 		}
 		for _, ns := range w.spaces {
 			va, vb := a.g.Vector(ns), b.g.Vector(ns)
-			if group.VectorHash(va) != group.VectorHash(vb) {
+			if vector.Hash(va) != vector.Hash(vb) {
 				w.failf("%s and %s hold other batches of %s at rest:\n%s%s", a.name, b.name, ns.Short(), a.streams(), b.streams())
 			}
 		}

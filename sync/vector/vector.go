@@ -6,6 +6,7 @@ package vector
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
@@ -75,4 +76,27 @@ func Hash(tips []Tip) keys.Hash {
 	}
 	b := append(append(make([]byte, 0, 16+len(tips)*TipSize), keys.DomainVector...), 0)
 	return sha256.Sum256(Append(b, tips))
+}
+
+// A Vector is all tips of a namespace in the order of Compare, and their hash. It
+// is never changed once it was made. The zero Vector is of no tips.
+type Vector struct {
+	Tips []Tip
+	Hash keys.Hash
+}
+
+// With returns the vector in which branches have these tips instead of those that
+// they had, if any.
+func (v Vector) With(changed map[keyspace.Branch]Tip) Vector {
+	tips := make([]Tip, 0, len(v.Tips)+len(changed))
+	for _, t := range v.Tips {
+		if _, again := changed[t.Branch]; !again {
+			tips = append(tips, t)
+		}
+	}
+	for _, t := range changed {
+		tips = append(tips, t)
+	}
+	slices.SortFunc(tips, Compare)
+	return Vector{Tips: slices.Clip(tips), Hash: Hash(tips)}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/runtime/config"
 	"github.com/peers-run/peers-runtime/runtime/control"
 	"github.com/peers-run/peers-runtime/runtime/daemon"
@@ -26,6 +27,9 @@ func settingFlags(c *cobra.Command) config.Source {
 		return f.Value.String(), true
 	}
 }
+
+// fileWords is where the recovery words go unless the person says otherwise.
+const fileWords = "recovery-words.txt"
 
 func newUp(e *env) *cobra.Command {
 	var initUser bool
@@ -115,7 +119,7 @@ func (e *env) initHere(ctx context.Context, d *daemon.Daemon, recoveryOut string
 		if err != nil {
 			return err
 		}
-		recoveryOut = filepath.Join(home, "recovery-words.txt")
+		recoveryOut = filepath.Join(home, fileWords)
 	}
 	out, err := filepath.Abs(recoveryOut)
 	if err != nil {
@@ -139,23 +143,22 @@ func newInit(e *env) *cobra.Command {
 		if saved {
 			return e.call(cmd.Context(), "words.confirm", none{}, nil)
 		}
-		if _, err := control.Dial(e.home); err == nil {
-			home, err := e.absHome()
-			if err != nil {
-				return err
-			}
-			if out == "" {
-				out = filepath.Join(home, "recovery-words.txt")
-			}
-			abs, err := filepath.Abs(out)
-			if err != nil {
-				return err
-			}
-			if err := e.call(cmd.Context(), "init", control.InitRequest{RecoveryOut: abs}, nil); err != nil {
-				return err
-			}
+		home, err := e.absHome()
+		if err != nil {
+			return err
+		}
+		if out == "" {
+			out = filepath.Join(home, fileWords)
+		}
+		abs, err := filepath.Abs(out)
+		if err != nil {
+			return err
+		}
+		if err := e.call(cmd.Context(), "init", control.InitRequest{RecoveryOut: abs}, nil); err == nil {
 			e.note("your 24 recovery words are in %s: write them down and keep them apart from this device", abs)
 			return nil
+		} else if fault.CodeOf(err) != fault.Offline {
+			return err
 		}
 		// No daemon runs: do it with one that ends at once, on any ports.
 		quiet := map[string]string{"api-port": "0", "app-port": "0", "discover": "false", "log-level": "warn"}
@@ -167,7 +170,7 @@ func newInit(e *env) *cobra.Command {
 		defer cancel()
 		return e.run(ctx, d, func(ctx context.Context) error {
 			defer cancel()
-			return e.initHere(ctx, d, out)
+			return e.initHere(ctx, d, abs)
 		})
 	}
 	return c

@@ -5,7 +5,8 @@
 // is POST /api/v1/<name> with a JSON body and answer; an error is a JSON Problem
 // with a status of 400 or above. Every call needs the bearer token, which lives
 // in the server's memory: the command line reads it from a 0600 file in the home
-// (FileAPI), a browser gets it for a one-time code that is printed in the
+// (FileAPI) and tells it to a connection whose other end has proved that it knows
+// it, a browser gets it for a one-time code that is printed in the
 // dashboard's address, after the '#', where no server or log sees it. Host and
 // Origin are checked, so that a page of another origin, by DNS rebinding or not,
 // learns nothing. There are no cookies.

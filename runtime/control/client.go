@@ -18,21 +18,35 @@ import (
 // A Client calls the local API of a home's running node. Safe for concurrent
 // use.
 type Client struct {
+	home string
 	addr Address
 	http *http.Client
 }
 
-// Dial finds the API of the node that runs on a home. It does not connect.
+// idle is how many connections are kept for the next call: as many as the import
+// of a file has under way, since each new one must prove itself first.
+const idle = 16
+
+// Dial finds the API of the node that runs on a home. It does not connect: a
+// FileAPI that a killed node left is noticed by the first Call, with
+// fault.Offline, before anything is told to whoever has its port now.
 func Dial(home string) (*Client, error) {
 	b, err := os.ReadFile(filepath.Join(home, FileAPI))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notRunning(home)
 	}
-	c := &Client{http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}}
+	c := &Client{home: home}
+	c.http = &http.Client{Transport: &http.Transport{DialContext: c.dial, MaxIdleConnsPerHost: idle}}
 	if err == nil {
 		err = json.Unmarshal(b, &c.addr)
 	}
-	return c, fault.Wrap(err, "find the runtime", "")
+	if err == nil {
+		err = c.addr.check()
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, "read "+FileAPI, `stop the runtime, if it runs, and start it again with "peers-runtime up"`)
+	}
+	return c, nil
 }
 
 func notRunning(home string) error {
@@ -44,7 +58,8 @@ type ProblemError struct{ Problem }
 
 func (e *ProblemError) Error() string { return e.Problem.Error }
 
-// Call makes a call. A nil answer discards what comes.
+// Call makes a call. A nil answer discards what comes. fault.Offline says that
+// no node of this home answers; the other errors are the node's, or ctx's.
 func (c *Client) Call(ctx context.Context, name string, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -60,6 +75,9 @@ func (c *Client) Call(ctx context.Context, name string, request, answer any) err
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if f, ok := errors.AsType[*fault.Error](err); ok {
+			return f // the connection was not made; the rest of err repeats the address
 		}
 		return fault.New(fault.Offline, "reach the runtime", `start it with "peers-runtime up"`, "%w", err)
 	}

@@ -108,7 +108,7 @@ func taken(op, host string, port int, setting string, err error) error {
 }
 
 func randomText() string {
-	var b [20]byte
+	var b [lenToken / 2]byte
 	rand.Read(b[:]) // never fails since Go 1.24
 	return hex.EncodeToString(b[:])
 }
@@ -216,11 +216,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := strings.TrimPrefix(r.URL.Path, prefix)
-	if name != "session" && !s.Authorized(bearer(r)) {
+	limit := int64(maxBody)
+	switch {
+	case name == callProve || name == "session": // by whoever has no token yet
+		limit = maxProve
+	case !s.Authorized(bearer(r)):
 		http.Error(w, "forbidden", http.StatusForbidden)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		reply(w, nil, fault.New(fault.TooBig, "read the request", "", "%w", err))
 		return
@@ -235,6 +239,9 @@ func (s *Server) call(ctx context.Context, name string, body []byte) (any, error
 			token, err := s.redeem(q.Code)
 			return SessionAnswer{Token: token}, err
 		})(ctx, body)
+	}
+	if name == callProve {
+		return Typed(s.prove)(ctx, body)
 	}
 	call := s.cfg.Calls[name]
 	if call == nil {

@@ -187,7 +187,7 @@ func TestBadInput(t *testing.T) {
 		"a later version":          {set(0, 2), "version 2"},
 		"version 0":                {set(0, 0), "version 0"},
 		"no batch":                 {changed(func(r *Run) { r.Bodies = nil }), "0 batches"},
-		"257 batches":              {changed(func(r *Run) { r.Bodies = many }), "257 batches"},
+		"1025 batches":             {changed(func(r *Run) { r.Bodies = many }), "1025 batches"},
 		"65535 batches, one there": {set(runHead-2, 0xff, 0xff), "65535 batches"},
 		"an oversized body":        {changed(func(r *Run) { r.Bodies = [][]byte{big} }), fmt.Sprintf("a body of %d bytes", MaxBody+1)},
 		"a body of 4 GiB":          {set(runHead, 0xff, 0xff, 0xff, 0xff), "a body of 4294967295 bytes"},
@@ -220,7 +220,7 @@ func TestBadInput(t *testing.T) {
 func TestLargestRuns(t *testing.T) {
 	r, _ := sample(t, 1)
 	for name, change := range map[string]func(*Run){
-		"256 batches":           func(r *Run) { r.Bodies = slices.Repeat(r.Bodies, MaxRunBatches) },
+		"as many as fit":        func(r *Run) { r.Bodies = slices.Repeat(r.Bodies, MaxRunBatches) },
 		"the largest batch":     func(r *Run) { r.Bodies = [][]byte{make([]byte, MaxBody)} },
 		"seq 2 after something": func(r *Run) { r.First, r.Previous = 2, pattern(3) },
 	} {

@@ -12,7 +12,7 @@ import (
 
 // Limits of a run. One batch alone may exceed MaxRun by its framing.
 const (
-	MaxRunBatches = 256
+	MaxRunBatches = 1024
 	MaxRun        = 1 << 20
 	runHead       = 1 + 32 + 32 + 8 + 32 + 32 + 8 + 32 + 2
 	MaxRunSize    = runHead + 4 + MaxBody + 64 // bytes of the largest valid run

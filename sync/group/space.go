@@ -3,6 +3,7 @@ package group
 import (
 	"github.com/peers-run/peers-runtime/sync/keyspace"
 	"github.com/peers-run/peers-runtime/sync/record"
+	"github.com/peers-run/peers-runtime/sync/store"
 )
 
 // A space is a namespace in this file. Published ones are never changed, only
@@ -15,6 +16,7 @@ type space struct {
 	// Of a staged copy: what the transaction changed.
 	changes []Change
 	reset   bool
+	state   store.Bucket // of its transaction, once asked for
 }
 
 // namespace returns the published space of a namespace, nil if there is none.

@@ -106,6 +106,7 @@ func (x *txn) space(id record.NamespaceID) *space {
 	s := &space{num: num, row: keyspace.NamespaceRow{Namespace: id}}
 	if old := x.g.spaces[num]; old != nil {
 		*s = *old
+		s.state = nil
 	}
 	x.spaces[num] = s
 	return s
@@ -177,6 +178,14 @@ func (x *txn) newBranch(id record.Stream, parent *stream, fork uint64, head keys
 
 const unlimited = ^uint64(0)
 
+// state is the bucket of a staged namespace's records.
+func (x *txn) state(sp *space) store.Bucket {
+	if sp.state == nil {
+		sp.state = x.tx.Bucket(sp.num.State())
+	}
+	return sp.state
+}
+
 // record returns the transaction's copy of a record, loading it on first use.
 func (x *txn) record(sp *space, c record.CollectionID, id record.ID) (*dirtyRecord, error) {
 	key := recordKey{sp.num, c, id}
@@ -185,7 +194,7 @@ func (x *txn) record(sp *space, c record.CollectionID, id record.ID) (*dirtyReco
 	}
 	r := &dirtyRecord{recordKey: key}
 	var room [18]byte
-	if b := x.tx.Bucket(sp.num.State()).Get(keyspace.StateKey(room[:0], c, id)); b != nil {
+	if b := x.state(sp).Get(keyspace.StateKey(room[:0], c, id)); b != nil {
 		devices := x.devices()
 		if err := record.DecodeState(x.arena.Copy(b), len(devices), &r.state); err != nil {
 			return nil, fault.New(fault.Corrupt, "read a record", `run "peers-runtime doctor"`, "record %s: %w", id, err)
@@ -251,10 +260,9 @@ func (x *txn) flushRecords() error {
 		return a.id.Compare(b.id)
 	})
 	devices := x.devices()
-	var enc []byte
 	for i, r := range changed {
 		sp := x.spaces[r.space]
-		bucket := x.tx.Bucket(sp.num.State())
+		bucket := x.state(sp)
 		if i == 0 || changed[i-1].space != r.space {
 			x.hintFill(bucket, r)
 		}
@@ -274,10 +282,10 @@ func (x *txn) flushRecords() error {
 		if r.wasVisible || visible {
 			sp.changes = append(sp.changes, Change{Collection: r.collection, Record: r.id, Origin: r.origin})
 		}
-		enc = r.state.Append(enc[:0])
+		x.room = r.state.Append(x.room[:0])
 		var room [18]byte
 		key := x.arena.Copy(keyspace.StateKey(room[:0], r.collection, r.id))
-		if err := bucket.Put(key, x.arena.Copy(enc)); err != nil {
+		if err := bucket.Put(key, x.arena.Copy(x.room)); err != nil {
 			return err
 		}
 		x.diffKeys(sp, r, visible)

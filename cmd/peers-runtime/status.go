@@ -18,6 +18,7 @@ import (
 	"github.com/peers-run/peers-runtime/keys/vault"
 	"github.com/peers-run/peers-runtime/net/socket"
 	"github.com/peers-run/peers-runtime/runtime/control"
+	"github.com/peers-run/peers-runtime/runtime/node"
 	"github.com/peers-run/peers-runtime/sync/store"
 )
 
@@ -224,36 +225,98 @@ func (e *env) checkFiles(add func(ok bool, text, hint string)) {
 
 func newReset(e *env) *cobra.Command {
 	var yes bool
-	c := &cobra.Command{Use: "reset", Short: "Remove this device's user, keys and data from this home", Args: cobra.NoArgs}
+	c := &cobra.Command{
+		Use: "reset", Short: "Remove this device's user, keys and data from this home", Args: cobra.NoArgs,
+		Long: "Remove this device's user, keys and data from this home, and the file with the 24 recovery words\n" +
+			"if it is in the home. Words that were not confirmed as saved are removed only if the question says so:\n" +
+			"with --yes they stay.",
+	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		const op = "reset this home"
 		if err := e.call(cmd.Context(), "status", none{}, new(control.Status)); err == nil {
-			return fault.New(fault.Busy, "reset this home", "stop it first", "the runtime runs on it")
+			return fault.New(fault.Busy, op, "stop it first", "the runtime runs on it")
 		}
+		if _, err := os.Stat(e.home); errors.Is(err, fs.ErrNotExist) {
+			e.note("there is nothing in %s", e.home)
+			return nil
+		}
+		lock, err := node.LockHome(e.home) // it may run and not answer
+		if err != nil {
+			return fault.Wrap(err, op, "")
+		}
+		defer lock.Close()
+		words, saved := e.wordsHere()
 		if !yes {
 			t, err := terminal("--yes resets without asking")
 			if err != nil {
 				return err
 			}
 			defer t.Close()
-			ok, err := t.Confirm(cmd.Context(), "remove all keys and data in "+e.home+"? data that no other device has is lost")
+			ok, err := t.Confirm(cmd.Context(), resetQuestion(e.home, words, saved))
 			if err != nil || !ok {
 				return err
 			}
 		}
-		return e.reset()
+		if err := e.reset(); err != nil {
+			return err
+		}
+		switch {
+		case words == "":
+		case yes && !saved:
+			e.note("the recovery words in %s were not confirmed as saved: they are still there", words)
+		default:
+			if err := os.Remove(words); err != nil {
+				return fault.Wrap(err, op, "")
+			}
+		}
+		// On Windows nobody can remove the lock while it is held.
+		if err := errors.Join(lock.Close(), os.Remove(filepath.Join(e.home, "lock"))); err != nil {
+			return fault.Wrap(err, op, "")
+		}
+		e.note("this home is empty; the device's other keys and data are gone")
+		return nil
 	}
 	return c
 }
 
-// reset removes what a home consists of and nothing else that may lie there.
-// home.json goes first: without it the rest is unclaimed.
+// wordsHere is the file with the recovery words, if it is in the home: one that a
+// person put elsewhere is theirs.
+func (e *env) wordsHere() (file string, saved bool) {
+	file, saved, err := node.HomeWords(e.home)
+	if err != nil || file == "" {
+		return "", false
+	}
+	home, err := e.absHome()
+	if err != nil || filepath.Dir(file) != home {
+		return "", false
+	}
+	if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() {
+		return "", false
+	}
+	return file, saved
+}
+
+func resetQuestion(home, words string, saved bool) string {
+	q := "remove all keys and data in " + home + "? data that no other device has is lost"
+	switch {
+	case words == "":
+	case saved:
+		q += "; the file with your 24 recovery words goes too"
+	default:
+		q += "; the file with your 24 recovery words goes too, AND YOU HAVE NOT CONFIRMED THAT THEY ARE WRITTEN DOWN:" +
+			" without them and another device nothing of yours can come back"
+	}
+	return q
+}
+
+// reset removes what a home consists of, but its lock, and nothing else that may
+// lie there. home.json goes first: without it the rest is unclaimed.
 func (e *env) reset() error {
-	for _, name := range []string{"home.json", "vault", "joining", "groups", "host.db", "chunks", "compiled", "addresses.json", control.FileAPI, fileOpen, "lock"} {
+	for _, name := range []string{"home.json", "vault", "joining", "groups", "host.db", "chunks", "compiled", "addresses.json", control.FileAPI, fileOpen} {
 		if err := os.RemoveAll(filepath.Join(e.home, name)); err != nil {
 			return fault.Wrap(err, "reset this home", "")
 		}
 	}
-	e.note("this home is empty; the device's other keys and data are gone")
 	return nil
 }

@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +42,7 @@ func newUp(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "up", Short: "Run this device until interrupted", Args: cobra.NoArgs}
 	flags := settingFlags(c)
 	c.Flags().BoolVar(&initUser, "init", false, "make a new user if this home has none")
-	c.Flags().StringVar(&recoveryOut, "recovery-out", "", "with --init: `file` for the 24 recovery words (default recovery-words.txt in the home)")
+	c.Flags().StringVar(&recoveryOut, "recovery-out", "", "with --init: `file` for the 24 recovery words (default recovery-words.txt in the home, or the next free recovery-words-2.txt)")
 	c.Flags().StringArrayVar(&install, "install", nil, "with --init: install this .peersapp `file` for the new user")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := e.open(flags)
@@ -113,15 +117,30 @@ func (e *env) run(ctx context.Context, d *daemon.Daemon, ready func(context.Cont
 	return err
 }
 
-func (e *env) initHere(ctx context.Context, d *daemon.Daemon, recoveryOut string) error {
-	if recoveryOut == "" {
-		home, err := e.absHome()
-		if err != nil {
-			return err
-		}
-		recoveryOut = filepath.Join(home, fileWords)
+// wordsFile is the file for the words of a new user: the one that the person
+// named, which must not be there, or one in the home that is not there. Words
+// that a former user of the home left are not overwritten, and stop nobody.
+func (e *env) wordsFile(named string) (string, error) {
+	if named != "" {
+		return filepath.Abs(named)
 	}
-	out, err := filepath.Abs(recoveryOut)
+	home, err := e.absHome()
+	if err != nil {
+		return "", err
+	}
+	base := strings.TrimSuffix(fileWords, ".txt")
+	file := filepath.Join(home, fileWords)
+	for n := 2; n < 100; n++ {
+		if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		file = filepath.Join(home, fmt.Sprintf("%s-%d.txt", base, n))
+	}
+	return file, nil // it is made only if it is not there
+}
+
+func (e *env) initHere(ctx context.Context, d *daemon.Daemon, recoveryOut string) error {
+	out, err := e.wordsFile(recoveryOut)
 	if err != nil {
 		return err
 	}
@@ -137,20 +156,13 @@ func newInit(e *env) *cobra.Command {
 	var out string
 	var saved bool
 	c := &cobra.Command{Use: "init", Short: "Make a new user with this device as the first", Args: cobra.NoArgs}
-	c.Flags().StringVar(&out, "recovery-out", "", "`file` for the 24 recovery words (default recovery-words.txt in the home)")
+	c.Flags().StringVar(&out, "recovery-out", "", "`file` for the 24 recovery words (default recovery-words.txt in the home, or the next free recovery-words-2.txt)")
 	c.Flags().BoolVar(&saved, "words-saved", false, "confirm that the recovery words are written down")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if saved {
 			return e.call(cmd.Context(), "words.confirm", none{}, nil)
 		}
-		home, err := e.absHome()
-		if err != nil {
-			return err
-		}
-		if out == "" {
-			out = filepath.Join(home, fileWords)
-		}
-		abs, err := filepath.Abs(out)
+		abs, err := e.wordsFile(out)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -99,6 +100,24 @@ func (h *Home) openVault(ask func() (vault.Passphrase, error)) error {
 
 // Close gives the home free for another process.
 func (h *Home) Close() error { return h.lock.Close() }
+
+// LockHome keeps a daemon out of the home in dir, which must be there, until
+// Close: for whoever changes its files. fault.Busy says that one runs on it.
+func LockHome(dir string) (io.Closer, error) {
+	f, err := lockFile(filepath.Join(dir, fileLock))
+	if err != nil {
+		return nil, fault.Wrap(err, "lock the home directory", "")
+	}
+	return f, nil
+}
+
+// HomeWords says which file the recovery words of the user of the home in dir were
+// written to, and whether the person has confirmed to have saved them. It is ""
+// where no user was made.
+func HomeWords(dir string) (file string, saved bool, err error) {
+	f, err := (&Home{dir: dir}).readFile()
+	return f.WordsFile, f.WordsSaved, err
+}
 
 // Dir is the home's directory.
 func (h *Home) Dir() string { return h.dir }

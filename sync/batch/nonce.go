@@ -56,9 +56,10 @@ func (n *Nonces) Next() (Nonce, error) {
 // An opener is XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03 §2.3) that keeps
 // what follows from a nonce's salt, for the next body with the same.
 type opener struct {
-	key  Key
-	salt [salted]byte
-	aead cipher.AEAD // of the salt; nil at first
+	key   Key
+	salt  [salted]byte
+	aead  cipher.AEAD                      // of the salt; nil at first
+	nonce [chacha20poly1305.NonceSize]byte // scratch: four zeros and the rest of a Nonce
 }
 
 // open decrypts a body into dst's free room.
@@ -76,9 +77,8 @@ func (o *opener) open(dst, header, body []byte) ([]byte, error) {
 		}
 		o.salt = salt
 	}
-	var nonce [chacha20poly1305.NonceSize]byte
-	copy(nonce[4:], body[salted:nonceSize])
-	out, err := o.aead.Open(dst, nonce[:], body[nonceSize:], header)
+	copy(o.nonce[4:], body[salted:nonceSize])
+	out, err := o.aead.Open(dst, o.nonce[:], body[nonceSize:], header)
 	if err != nil {
 		return dst, ErrSealed
 	}

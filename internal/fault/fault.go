@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 	"syscall"
 	"unicode/utf8"
 )
@@ -160,6 +161,19 @@ func HintOf(err error) string {
 		}
 		err = e.Err
 	}
+}
+
+// Cap cuts text to at most n bytes of valid UTF-8, between two runes: what goes to
+// a peer in a field of limited size, who refuses half a rune. Bytes that are no
+// UTF-8 become "?".
+func Cap(s string, n int) string {
+	if len(s) > n {
+		for n > 0 && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "?")
 }
 
 // maxQuoted is how many runes of untrusted text a message shows.

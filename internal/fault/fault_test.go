@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/internal/golden"
@@ -85,4 +86,34 @@ func TestQuote(t *testing.T) {
 	if got := fault.Quote("\xff" + strings.Repeat("x", 500)); len(got) > 120 {
 		t.Errorf("invalid text is not capped: %d bytes", len(got))
 	}
+}
+
+func TestCap(t *testing.T) {
+	for _, c := range []struct {
+		s    string
+		n    int
+		want string
+	}{
+		{"", 0, ""}, {"abc", 3, "abc"}, {"abc", 2, "ab"}, {"abc", 0, ""}, {"aü", 2, "a"}, {"aü", 3, "aü"},
+		{"€uro", 1, ""}, {"€uro", 2, ""}, {"€uro", 3, "€"}, {"a😀b", 4, "a"}, {"a😀b", 5, "a😀"},
+		{"a\xffb", 9, "a?b"}, {"\x80\x80\x80", 2, ""}, {"a\xf0\x9f", 9, "a?"},
+	} {
+		if got := fault.Cap(c.s, c.n); got != c.want {
+			t.Errorf("Cap(%q, %d) is %q, want %q", c.s, c.n, got, c.want)
+		}
+	}
+}
+
+func FuzzCap(f *testing.F) {
+	f.Add("a😀b", 4)
+	f.Fuzz(func(t *testing.T, s string, n int) {
+		n &= 1<<12 - 1
+		got := fault.Cap(s, n)
+		if len(got) > n || !utf8.ValidString(got) {
+			t.Fatalf("Cap(%q, %d) is %q", s, n, got)
+		}
+		if utf8.ValidString(s) && (!strings.HasPrefix(s, got) || len(got) < min(len(s), n)-3) {
+			t.Fatalf("Cap(%q, %d) is %q", s, n, got)
+		}
+	})
 }

@@ -62,7 +62,7 @@ func (s *Server) serveFrame(w http.ResponseWriter, r *http.Request) {
 		s.log.Debug("a page's session ended", "app", page.Name, "error", err)
 		code, why = websocket.StatusPolicyViolation, fault.Quote(err.Error())
 	}
-	c.Close(code, why[:min(len(why), 120)]) // the other side may be gone
+	c.Close(code, fault.Cap(why, 120)) // the other side may be gone
 }
 
 var errForbidden = errors.New("forbidden")

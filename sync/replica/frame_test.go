@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/peers-run/peers-runtime/internal/fault"
@@ -49,6 +50,33 @@ func TestGolden(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("%d: %x", m.typ, encodeFrame(nil, m.typ, m.msg)))
 	}
 	golden.Lines(t, "messages", lines...)
+}
+
+// TestByeText ends sessions for reasons whose text is cut in the middle of a rune,
+// or is no text: the peer reads why all the same.
+func TestByeText(t *testing.T) {
+	for _, c := range []struct{ why, want string }{
+		{"why", "why"},
+		{strings.Repeat("x", maxText-1) + "ü and more", strings.Repeat("x", maxText-1)},
+		{strings.Repeat("x", maxText-3) + "😀", strings.Repeat("x", maxText-3)},
+		{"a\xffb", "a?b"},
+	} {
+		frame, ok, err := (&Session{err: errors.New(c.why)}).Next(nil)
+		if !ok || err != nil {
+			t.Fatalf("%q: %v, %v", c.why, ok, err)
+		}
+		if err := decode(frame[frameHead:], func(m *byeMessage) error {
+			if m.Text != c.want {
+				t.Errorf("the peer reads %q, want %q", m.Text, c.want)
+			}
+			return nil
+		}); err != nil {
+			t.Errorf("%q: the peer cannot read it: %v", c.why, err)
+		}
+		if said := (&ByeError{Text: c.why}).Error(); strings.Contains(said, `\x`) || !strings.Contains(said, c.want[:3]) {
+			t.Errorf("a Bye with %q says %s", c.why, said)
+		}
+	}
 }
 
 func TestReadFrame(t *testing.T) {

@@ -32,8 +32,7 @@ func (s *Session) Next(buf []byte) (frame []byte, ok bool, err error) {
 	}
 	if !s.byeSent {
 		s.byeSent = true
-		text := s.err.Error()
-		return encodeFrame(buf, TypeBye, &byeMessage{Code: fault.CodeOf(s.err), Text: text[:min(len(text), maxText)]}), true, nil
+		return encodeFrame(buf, TypeBye, &byeMessage{Code: fault.CodeOf(s.err), Text: fault.Cap(s.err.Error(), maxText)}), true, nil
 	}
 	return nil, false, s.err
 }

@@ -271,11 +271,7 @@ type ByeError struct {
 }
 
 func (e *ByeError) Error() string {
-	text := e.Text
-	if len(text) > maxText {
-		text = text[:maxText]
-	}
-	return fmt.Sprintf("the peer ended the session: %s (%s)", fault.Quote(text), e.Code)
+	return fmt.Sprintf("the peer ended the session: %s (%s)", fault.Quote(fault.Cap(e.Text, maxText)), e.Code)
 }
 
 func (s *Session) space(id record.NamespaceID) *space {

@@ -12,6 +12,7 @@ import (
 	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/internal/golden"
 	"github.com/peers-run/peers-runtime/keys"
+	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/group"
 	"github.com/peers-run/peers-runtime/sync/group/grouptest"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -50,6 +51,25 @@ func TestGolden(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("%d: %x", m.typ, encodeFrame(nil, m.typ, m.msg)))
 	}
 	golden.Lines(t, "messages", lines...)
+}
+
+// TestControlHashGolden pins what two devices compare before they exchange a
+// control log (docs/spec/sync.md §2): heads of the control log, then of each user.
+func TestControlHashGolden(t *testing.T) {
+	users := []control.UserHeads{{User: pattern(7), Heads: []keys.Hash{pattern(8)}}, {User: pattern(9), Heads: []keys.Hash{pattern(10), pattern(11)}}}
+	var lines []string
+	for _, c := range []struct {
+		name  string
+		heads control.Heads
+	}{
+		{"none", control.Heads{}},
+		{"control log", control.Heads{Control: []keys.Hash{pattern(5), pattern(6)}}},
+		{"both", control.Heads{Control: []keys.Hash{pattern(6)}, Users: users}},
+	} {
+		h := hashHeads(c.heads)
+		lines = append(lines, fmt.Sprintf("%s: %x", c.name, h[:]))
+	}
+	golden.Lines(t, "control-hash", lines...)
 }
 
 // TestByeText ends sessions for reasons whose text is cut in the middle of a rune,

@@ -7,6 +7,7 @@ import (
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/batch"
+	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/group"
 	"github.com/peers-run/peers-runtime/sync/group/grouptest"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -91,6 +92,31 @@ func TestFloodOfStreams(t *testing.T) {
 						t.Fatalf("the session ends: %v", err)
 					}
 				}
+			}
+			fresh := func(_ int, s *record.Stream) { s.Incarnation = 7 }
+			if stored := flood(t, a, u.Devices[1], 1, keys.Hash(u.Group), fresh); stored != 1 && !c.member {
+				t.Error("an outsider's flood keeps a member out")
+			}
+			if !c.member || c.want > 2000 { // judging thousands of streams anew takes seconds
+				return
+			}
+			raw, err := a.Control().NewClose(u.Devices[0], control.Close{Type: control.CloseDevice, Device: by.ID()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := a.AddControl(t.Context(), []control.Raw{{Bytes: raw}}); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "the close is judged", func() bool {
+				for _, s := range a.Summaries() {
+					if !s.Settled {
+						return false
+					}
+				}
+				return true
+			})
+			if stored := flood(t, a, u.Devices[1], 1, keys.Hash(u.Group), fresh); stored != 1 {
+				t.Error("the flood keeps a member out after its device was closed")
 			}
 		})
 	}

@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 
 	"github.com/fxamacker/cbor/v2"
@@ -105,5 +106,11 @@ func Unmarshal(b []byte, v any) error {
 
 // UnmarshalOpen decodes a session message: like Unmarshal, but unknown map
 // keys are ignored so that a later version may add some, and longer forms of
-// numbers are let through because nothing is hashed.
-func UnmarshalOpen(b []byte, v any) error { return loadModes().open.Unmarshal(b, v) }
+// numbers are let through because nothing is hashed. Arrays of fixed length take
+// exactly as many bytes or elements: ErrLength otherwise.
+func UnmarshalOpen(b []byte, v any) error {
+	if err := loadModes().open.Unmarshal(b, v); err != nil {
+		return err
+	}
+	return checkLengths(b, reflect.TypeOf(v))
+}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/peers-run/peers-runtime/internal/cborx"
 	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/internal/fault/faulttest"
 	"github.com/peers-run/peers-runtime/internal/golden"
@@ -51,6 +54,36 @@ func TestGolden(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("%d: %x", m.typ, encodeFrame(nil, m.typ, m.msg)))
 	}
 	golden.Lines(t, "messages", lines...)
+}
+
+// A hash or id that is shorter or longer than 32 bytes is refused wherever it
+// stands in a message; it would be filled up with zeros, or cut.
+func TestLengthsOfHashes(t *testing.T) {
+	var tried int
+	for _, m := range messages() {
+		body := encodeFrame(nil, m.typ, m.msg)[frameHead:]
+		for at := range body {
+			if !bytes.HasPrefix(body[at:], []byte{0x58, 32}) {
+				continue
+			}
+			tried++
+			end := at + 2 + 32
+			for name, item := range map[string][]byte{
+				"31 bytes": append([]byte{0x58, 31}, body[at+2:end-1]...),
+				"33 bytes": append(append([]byte{0x58, 33}, body[at+2:end]...), 7),
+				"no bytes": {0x40}, "null": {0xf6},
+			} {
+				bad := slices.Concat(body[:at], item, body[end:])
+				into := reflect.New(reflect.TypeOf(m.msg).Elem()).Interface()
+				if err := cborx.UnmarshalOpen(bad, into); err == nil {
+					t.Errorf("type %d takes %s at %d: %x", m.typ, name, at, bad)
+				}
+			}
+		}
+	}
+	if tried != 19 {
+		t.Errorf("the messages hold %d hashes and ids: is this test true of each?", tried)
+	}
 }
 
 // TestControlHashGolden pins what two devices compare before they exchange a

@@ -68,9 +68,9 @@ func newDBQuery(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "query APP.COLLECTION", Short: "Print records, by an index if one is named", Args: cobra.ExactArgs(1)}
 	f := c.Flags()
 	f.StringVar(&q.Index, "index", "", "`name` of the index")
-	f.StringArrayVar(&equal, "equal", nil, "JSON `value` of the index's next field")
-	f.StringVar(&q.Prefix, "prefix", "", "beginning of the index's text")
-	f.StringVar(&q.Words, "words", "", "words to find in a words index")
+	f.StringArrayVar(&equal, "equal", nil, "with --index: JSON `value` of its next field")
+	f.StringVar(&q.Prefix, "prefix", "", "with --index: beginning of its text")
+	f.StringVar(&q.Words, "words", "", "with --index: words to find in a words index")
 	f.BoolVar(&q.Descending, "descending", false, "from the last")
 	f.IntVar(&q.Limit, "limit", 50, "records to print, at most 1000")
 	f.BytesBase64Var(&q.Cursor, "cursor", nil, "where the page before ended (\"next\" in JSON)")

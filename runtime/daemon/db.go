@@ -95,6 +95,18 @@ func (d *Daemon) dbGet(_ context.Context, q control.GetRequest) (control.Record,
 	return p.record(id, &s), nil
 }
 
+// indexes says which indexes a query may name.
+func (p place) indexes() string {
+	names := make([]string, len(p.coll.Indexes))
+	for i, x := range p.coll.Indexes {
+		names[i] = x.Name
+	}
+	if len(names) == 0 {
+		return "the collection has no index: ask for all of its records"
+	}
+	return "the collection's indexes are " + strings.Join(names, ", ")
+}
+
 func (d *Daemon) dbQuery(_ context.Context, q control.QueryRequest) (control.Page, error) {
 	p, err := d.find(q.Target)
 	if err != nil {
@@ -103,16 +115,19 @@ func (d *Daemon) dbQuery(_ context.Context, q control.QueryRequest) (control.Pag
 	sq := &schema.Query{
 		Collection: p.coll.ID, Prefix: q.Prefix, Words: q.Words, Descending: q.Descending, Limit: q.Limit, Cursor: q.Cursor,
 	}
-	if q.Index != "" {
+	switch {
+	case q.Index == "" && (len(q.Equal) > 0 || q.Prefix != "" || q.Words != ""):
+		return control.Page{}, fault.New(fault.Invalid, "answer the query", p.indexes(), "equal, prefix and words need the name of an index")
+	case q.Index != "":
 		i := slices.IndexFunc(p.coll.Indexes, func(x schema.Index) bool { return x.Name == q.Index })
 		if i < 0 {
-			return control.Page{}, fault.New(fault.NotFound, "answer the query", "", "collection %s has no index %s", p.coll.Name, fault.Quote(q.Index))
+			return control.Page{}, fault.New(fault.NotFound, "answer the query", p.indexes(), "collection %s has no index %s", p.coll.Name, fault.Quote(q.Index))
 		}
 		ix := p.coll.Indexes[i]
 		sq.Index = ix.ID
 		for k, raw := range q.Equal {
 			if k >= len(ix.Fields) {
-				return control.Page{}, fault.New(fault.Invalid, "answer the query", "", "index %s has %d fields, and %d values were given", ix.Name, len(ix.Fields), len(q.Equal))
+				return control.Page{}, fault.New(fault.Invalid, "answer the query", "give a value for each of its first fields at most", "index %s has %d fields, and %d values were given", ix.Name, len(ix.Fields), len(q.Equal))
 			}
 			f, _ := p.coll.Field(ix.Fields[k])
 			v, err := valueOf(raw, f)

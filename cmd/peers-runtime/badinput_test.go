@@ -112,7 +112,7 @@ func TestBadInput(t *testing.T) {
 		p.until("there is a user", func(st *control.Status) bool { return st.User != "" })
 		refused(t, 1, "the runtime runs on it", "stop it first", "--home", p.home, "reset", "--yes")
 		p.stop()
-		if status, _, said := runCommand(t, nil, "--home", p.home, "doctor"); status != 1 || !strings.Contains(said, "need attention") {
+		if status, _, said := runCommand(t, nil, "--home", p.home, "doctor"); status != 1 || !strings.Contains(said, "attention") {
 			t.Errorf("doctor on a keystore without a passphrase: exit %d\n%s", status, said)
 		}
 		if status, _, said := runCommand(t, nil, "--home", p.home, "reset", "--yes"); status != 0 {

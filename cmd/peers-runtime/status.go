@@ -182,7 +182,10 @@ func (e *env) doctor(ctx context.Context) error {
 			}
 		}
 	})
-	if err == nil && bad > 0 {
+	switch {
+	case err == nil && bad == 1:
+		err = errors.New("one thing needs attention")
+	case err == nil && bad > 1:
 		err = fmt.Errorf("%d things need attention", bad)
 	}
 	return err

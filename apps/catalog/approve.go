@@ -141,6 +141,8 @@ func (c *Catalog) notWaiting(p *Pending) error {
 }
 
 // Decline says no to a bundle: it is not fetched, and not asked about again.
+// NotFound: the app is not known here, or no such bundle of it waits. It is stored
+// when Decline returns nil.
 func (c *Catalog) Decline(app bundle.App, hash keys.Hash) error {
 	return c.change("decline the app", app, func(e *Entry) error {
 		p := e.pending(hash)

@@ -360,7 +360,9 @@ func (c *Catalog) chunk(hash keys.Hash, id bundle.ChunkID) ([]byte, error) {
 	return data, err
 }
 
-// Export writes the active bundle as the file it came from.
+// Export writes the active bundle as the file it came from, byte for byte
+// as signed. The errors are those of Active, of w and of chunks that are damaged;
+// then part of the file may be written.
 func (c *Catalog) Export(w io.Writer, app bundle.App) error {
 	b, err := c.Active(app)
 	if err != nil {

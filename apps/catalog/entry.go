@@ -32,7 +32,8 @@ func (p Policy) String() string {
 	return fmt.Sprintf("policy %d", uint8(p))
 }
 
-// ParsePolicy reads a policy's name.
+// ParsePolicy reads a policy's name, as String gives it: "ask", "follow" or
+// "pinned". Invalid: any other.
 func ParsePolicy(s string) (Policy, error) {
 	if i := slices.Index(policyNames[:], s); i >= 0 {
 		return Policy(i), nil

@@ -96,7 +96,9 @@ type answer struct {
 	err   error
 }
 
-// NewActor makes an Actor that does nothing until Run.
+// NewActor makes an Actor that does nothing until Run. Fields of cfg that are zero
+// take their defaults. fault.Invalid: the memory, in bytes, is no multiple of a
+// page of WebAssembly or is out of range.
 func NewActor(cfg Config) (*Actor, error) {
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory

@@ -38,7 +38,9 @@ type Recoverer struct {
 	parts assembler
 }
 
-// NewRecoverer makes a Recoverer.
+// NewRecoverer makes a Recoverer that does nothing before Step. fault.Conflict: the
+// peer is this device itself; a connection without a TLS exporter is refused too,
+// for what is signed would not be bound to it.
 func NewRecoverer(cfg RecovererConfig) (*Recoverer, error) {
 	if cfg.Peer == cfg.Keys.ID() {
 		return nil, fault.New(fault.Conflict, opRecover, "give the address of another device", "that address is this device's own")

@@ -45,7 +45,8 @@ const hintNotPeers = "look whether the address is right: what answers there is n
 
 // PeerID is whom the handshake proved: the key of the one certificate shown.
 // TLS has checked that its holder signed this handshake; the certificate's own
-// signature, names and dates are ignored.
+// signature, names and dates are ignored. fault.Version: the other end does not
+// speak our protocol; fault.Untrusted: it shows no certificate of a device.
 func PeerID(cs tls.ConnectionState) (keys.DeviceID, error) {
 	const op = "identify the peer"
 	if cs.Version != tls.VersionTLS13 || cs.NegotiatedProtocol != ALPN {

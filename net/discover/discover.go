@@ -66,7 +66,9 @@ type Discovery struct {
 	stations map[string]*station
 }
 
-// New checks the Config.
+// New checks the Config and sets defaults: no logger discards, no clock is the
+// system's. fault.Internal: ID, Port, Monitor, Known or Found is missing. Nothing is
+// sent or heard before Run.
 func New(cfg Config) (*Discovery, error) {
 	if cfg.Port == 0 || cfg.Monitor == nil || cfg.Known == nil || cfg.Found == nil || cfg.ID.IsZero() {
 		return nil, fault.New(fault.Internal, "look for devices on the local network", "", "discover.Config needs ID, Port, Monitor, Known and Found")

@@ -148,7 +148,9 @@ func (h *Host) Logs(name string) ([]string, error) {
 	return h.logbook(bundle.App{Publisher: a.Publisher, ID: bundle.AppID(a.ID)}).all(), nil
 }
 
-// Asks says what a waiting app wants, in the host's words.
+// Asks says what a waiting app wants, in the host's words. name is the app's id, or
+// UserID/id. NotFound: there is no such app, or it does not wait; Conflict: two
+// publishers have one of that id.
 func (h *Host) Asks(name string) (control.AppAsks, error) {
 	g, err := h.cfg.Node.Group()
 	if err != nil {

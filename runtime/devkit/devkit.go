@@ -30,7 +30,10 @@ type Kit struct {
 	Signer bundle.Signer // the publisher
 }
 
-// Pack writes the bundle of the app in dir to w.
+// Pack writes the bundle of the app in dir to w, and builds its module first if dir
+// has a go.mod (ctx ends the build). dir itself is not written to. Errors are of
+// the manifest, the build, missing or refused files, with a hint; then w may have
+// got a part.
 func (k Kit) Pack(ctx context.Context, w io.Writer, dir string) (*bundle.Bundle, error) {
 	const op = "pack the app"
 	text, err := os.ReadFile(filepath.Join(dir, bundle.ManifestPath))

@@ -222,7 +222,8 @@ func (n *Node) member(op string) (*member, error) {
 	return n.me, nil
 }
 
-// Group is the personal group's database.
+// Group is the personal group's database, open until the Node is closed. The home
+// may be unclaimed: the error then says how a user comes to be.
 func (n *Node) Group() (*group.Group, error) {
 	m, err := n.member("open the group")
 	if err != nil {

@@ -90,7 +90,9 @@ type frame struct {
 	end   context.CancelFunc
 }
 
-// Listen takes the app port on both loopback addresses.
+// Listen takes the app port on both loopback addresses (0: any). Busy: somebody has
+// it on one of them. Nothing is answered before Run; without Run, Close lets go
+// of the port.
 func Listen(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, log: cfg.Logger, frames: map[string]*frame{}}
 	if s.log == nil {
@@ -120,7 +122,7 @@ func (s *Server) Close() error {
 func (s *Server) origin() string { return "http://127.0.0.1:" + strconv.Itoa(s.port) }
 
 // Run serves the files of apps until ctx ends, and then waits until all frames
-// have ended.
+// have ended. It returns nil, or why it could not serve. To be called once.
 func (s *Server) Run(ctx context.Context) error {
 	srv := &http.Server{
 		Handler: http.HandlerFunc(s.serveApp), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,

@@ -154,7 +154,9 @@ func (r *Run) Chain(dst []keys.Hash) []keys.Hash {
 // whole blocks of SHA-256, which are hashed once for all of them.
 const constant = seqOffset / sha256.BlockSize * sha256.BlockSize
 
-// Verify checks the signature over the last of the hashes that Chain gave.
+// Verify checks the signature over the last of the hashes that Chain gave for this
+// run, one a batch. An error says that nothing of the run may be believed. It
+// costs one Ed25519 verification and changes nothing: safe for concurrent use.
 func (r *Run) Verify(chain []keys.Hash) error {
 	if len(chain) == 0 || len(chain) != len(r.Bodies) {
 		return runError("no batches")

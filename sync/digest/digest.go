@@ -17,8 +17,12 @@ import (
 // drift; it is no proof against somebody who picks records to make sums collide.
 type Digest [32]byte
 
-// Add adds a record's hash, Sub takes it away.
+// Add adds a record's hash: a big-endian number of 256 bits, modulo 2²⁵⁶
+// (docs/spec/data.md §6). Not for concurrent use.
 func (d *Digest) Add(h [32]byte) { d.sum(h, bits.Add64) }
+
+// Sub takes away a hash that was added, in any order. One that was not leaves a
+// digest of nothing. Not for concurrent use.
 func (d *Digest) Sub(h [32]byte) { d.sum(h, bits.Sub64) }
 
 func (d *Digest) sum(h [32]byte, op func(x, y, carry uint64) (uint64, uint64)) {

@@ -230,7 +230,8 @@ func (j *rebuildJob) After(err error) {
 
 // Rebuild makes a namespace's state anew from its log. It returns when the old
 // state is gone; the log is applied again by the writer, and Summary.Settled
-// tells when that is done.
+// tells when that is done. An error says that the old state still stands: ctx has
+// ended, the disk refused, or the group is closed.
 func (g *Group) Rebuild(ctx context.Context, ns record.NamespaceID) error {
 	return g.writer.Do(ctx, &rebuildJob{g, ns})
 }

@@ -157,7 +157,8 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 // Compare orders ids as byte strings.
 func (id ID) Compare(o ID) int { return bytes.Compare(id[:], o[:]) }
 
-// ParseID reads 32 hex digits.
+// ParseID reads 32 hex digits of either case: the 16 bytes of an id, as String gives
+// it. fault.Invalid: anything else.
 func ParseID(s string) (ID, error) {
 	var id ID
 	if len(s) != 2*len(id) {

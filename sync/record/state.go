@@ -171,7 +171,8 @@ func (s *State) Append(b []byte) []byte {
 }
 
 // DecodeState reads what Append wrote into s, reusing its slice; values alias
-// b. devices is how many device numbers exist.
+// b. devices is how many device numbers exist. ErrState: the bytes are damaged; s
+// then holds part of them.
 func DecodeState(b []byte, devices int, s *State) error {
 	var room [16]Stamp
 	stamps := room[:0]

@@ -43,7 +43,9 @@ func Append(b []byte, tips []Tip) []byte {
 // hintVector is for whoever reads why a link ended.
 const hintVector = "update Peers on both devices; the peer that sent it is broken or hostile"
 
-// Decode reads what Append wrote.
+// Decode reads what Append wrote, TipSize bytes a tip, of namespace ns; nothing of
+// it aliases b. fault.Protocol: the length is wrong, or a tip has no batch. How many
+// tips there may be is for the caller to bound.
 func Decode(ns record.NamespaceID, b []byte) ([]Tip, error) {
 	if len(b)%TipSize != 0 {
 		return nil, fault.New(fault.Protocol, "read a vector", hintVector, "%d bytes", len(b))

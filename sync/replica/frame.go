@@ -40,6 +40,8 @@ const (
 	opsTarget = 256 << 10             // bytes of ops gathered in one frame
 	maxSpaces = 4096                  // namespaces in a Hello
 	maxTips   = maxSmall / 80         // tips in a Vector or Ack
+	headsPart = 4096                  // heads in a part of a series
+	maxHeads  = 1 << 18               // heads in a series
 	_         = uint(1<<24 - maxBody) // a run fits the length
 )
 
@@ -106,9 +108,11 @@ type helloItem struct {
 	Settled   bool // every stored batch is applied, so Digest is that of Vector
 }
 
+// headsMessage is one part of a series, or the whole.
 type headsMessage struct {
 	Control []keys.Hash `cbor:"1,keyasint"`
 	Users   []userHeads `cbor:"2,keyasint"`
+	More    bool        `cbor:"3,keyasint,omitempty"` // the next Heads goes on
 }
 
 type userHeads struct {
@@ -118,7 +122,7 @@ type userHeads struct {
 }
 
 // opsMessage carries ops in an order in which they can be added. The last one
-// of a series says what its sender has.
+// of a series says what its sender has, or begins to.
 type opsMessage struct {
 	Ops   []rawOp      `cbor:"1,keyasint"`
 	Heads headsMessage `cbor:"2,keyasint"`

@@ -94,7 +94,11 @@ func (s *Session) missingOps() *opsMessage {
 		s.ctlQueue = s.ctlQueue[1:]
 	}
 	if len(s.ctlQueue) == 0 {
-		m.Heads = encodeHeads(s.ctlMine)
+		parts := splitHeads(s.ctlMine)
+		m.Heads = *parts[0]
+		for _, part := range parts[1:] {
+			s.out = append(s.out, outFrame{TypeHeads, part})
+		}
 		s.ctlSent = s.ctlMine
 	}
 	return m
@@ -123,12 +127,54 @@ func encodeHeads(h control.Heads) headsMessage {
 	return m
 }
 
-func (m *headsMessage) decode() control.Heads {
-	h := control.Heads{Control: m.Control}
-	for _, u := range m.Users {
-		h.Users = append(h.Users, control.UserHeads{User: u.User, Heads: u.Heads})
+// splitHeads makes the messages that say heads. There is always one, and the first
+// has heads of the control log.
+func splitHeads(h control.Heads) []*headsMessage {
+	all := encodeHeads(h)
+	parts := []*headsMessage{{}}
+	room := headsPart
+	// next is where up to n more heads go, and how many of them.
+	next := func(n int) (*headsMessage, int) {
+		if room == 0 {
+			parts[len(parts)-1].More = true
+			parts = append(parts, &headsMessage{})
+			room = headsPart
+		}
+		n = min(n, room)
+		room -= n
+		return parts[len(parts)-1], n
 	}
-	return h
+	for len(all.Control) > 0 {
+		m, n := next(len(all.Control))
+		m.Control, all.Control = all.Control[:n], all.Control[n:]
+	}
+	for _, u := range all.Users {
+		for len(u.Heads) > 0 {
+			m, n := next(len(u.Heads))
+			m.Users = append(m.Users, userHeads{User: u.User, Heads: u.Heads[:n]})
+			u.Heads = u.Heads[n:]
+		}
+	}
+	return parts
+}
+
+// heard takes one part of the peer's heads; whole is true when they are complete.
+func (s *Session) heard(m *headsMessage) (whole bool, err error) {
+	s.ctlPart.Control = append(s.ctlPart.Control, m.Control...)
+	s.ctlParts += len(m.Control)
+	for _, u := range m.Users {
+		s.ctlPart.Users = append(s.ctlPart.Users, control.UserHeads{User: u.User, Heads: u.Heads})
+		s.ctlParts += 1 + len(u.Heads)
+	}
+	if s.ctlParts > maxHeads {
+		return false, fault.New(fault.Quota, "sync with the peer", "", "it lists more than %d heads of control ops", maxHeads)
+	}
+	if m.More {
+		return false, nil
+	}
+	s.ctlTheirs, s.ctlStale = s.ctlPart, true
+	s.ctlPart, s.ctlParts = control.Heads{}, 0
+	return true, nil
 }
 
 func hashHeads(h control.Heads) keys.Hash {
@@ -151,9 +197,11 @@ func unique(hs []keys.Hash) []keys.Hash {
 }
 
 func (s *Session) receiveHeads(m *headsMessage) error {
-	s.ctlState = ctlKnown
-	s.ctlTheirs, s.ctlStale = m.decode(), true
-	return nil
+	whole, err := s.heard(m)
+	if whole {
+		s.ctlState = ctlKnown
+	}
+	return err
 }
 
 func (s *Session) receiveOps(m *opsMessage) error {
@@ -162,7 +210,9 @@ func (s *Session) receiveOps(m *opsMessage) error {
 		ops = append(ops, control.Raw{User: o.User, Bytes: o.Op})
 	}
 	if len(m.Heads.Control) > 0 { // the last of a series
-		s.ctlTheirs, s.ctlStale = m.Heads.decode(), true
+		if _, err := s.heard(&m.Heads); err != nil {
+			return err
+		}
 	}
 	s.ctlBusy++
 	s.last = s.now()

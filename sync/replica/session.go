@@ -77,6 +77,8 @@ type Session struct {
 	// The control log, also guarded by mu.
 	ctlState  ctlState
 	ctlTheirs control.Heads  // what the peer last said it has
+	ctlPart   control.Heads  // of a series of its heads that goes on
+	ctlParts  int            // heads in it
 	ctlSent   control.Heads  // what we had when it was last sent all
 	ctlMine   control.Heads  // what we had at ctlView
 	ctlHash   keys.Hash      // of ctlMine
@@ -302,8 +304,9 @@ func (s *Session) receiveHello(m *hello) error {
 	s.skew = time.Duration(m.Wall-s.now().UnixMilli()) * time.Millisecond
 	if s.ctlState = ctlKnown; m.Control != s.ctlHash {
 		s.ctlState = ctlDiffers
-		mine := encodeHeads(s.ctlMine)
-		s.out = append(s.out, outFrame{TypeHeads, &mine})
+		for _, part := range splitHeads(s.ctlMine) {
+			s.out = append(s.out, outFrame{TypeHeads, part})
+		}
 	}
 	for i := range m.Spaces {
 		item := m.Spaces[i]

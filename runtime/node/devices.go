@@ -111,7 +111,7 @@ func (n *Node) nameSelf(ctx context.Context, m *member) {
 	if err != nil || name == "" {
 		return
 	}
-	if err := n.NameDevice(ctx, n.ID(), name[:min(len(name), maxName)]); err != nil && ctx.Err() == nil {
+	if err := n.NameDevice(ctx, n.ID(), fault.Cap(name, maxName)); err != nil && ctx.Err() == nil {
 		n.log.Debug("this device has no name yet", "error", err)
 	}
 }

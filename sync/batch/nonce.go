@@ -9,7 +9,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// A Nonce is drawn for every body.
+// A Nonce is another for every body (Nonces).
 type Nonce [nonceSize]byte
 
 // Parts of a nonce.

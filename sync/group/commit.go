@@ -263,8 +263,8 @@ func (j *commitJob) Apply(store.Tx) (err error) {
 func (j *commitJob) After(error) {}
 
 // Commit makes a transaction durable and visible, all of it or nothing. Many
-// callers at once share one database transaction and one signature. The
-// Transaction must not change until Commit returns.
+// callers at once share one database transaction. The Transaction must not
+// change until Commit returns.
 func (g *Group) Commit(ctx context.Context, t *Transaction) (Receipt, error) {
 	j := &commitJob{g: g, t: t}
 	if err := g.writer.Do(ctx, j); err != nil {

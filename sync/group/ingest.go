@@ -163,6 +163,9 @@ func (x *txn) ingest(p *Prepared) error {
 	if len(bs) >= maxBranches {
 		return fault.New(fault.Quota, "store a fork", "close the stream and revoke the device", "%s has %d branches already", run.Stream, len(bs))
 	}
+	if err := x.mayBegin(run.Stream, run.RoleOp); err != nil {
+		return err
+	}
 	x.g.log.Warn("stream forked: two copies of a device wrote", "stream", run.Stream, "above", common)
 	return x.extend(x.newBranch(run.Stream, best, common, run.Previous), &run, chain, bodies)
 }
@@ -178,17 +181,27 @@ func (x *txn) attach(bs []*stream, run *batch.Run, chain []keys.Hash) (best *str
 		if !ok || h != run.Previous {
 			continue
 		}
-		at := run.First - 1
-		for i := range chain {
-			h, ok, err := x.g.hashAt(x.tx, s, run.First+uint64(i), x.streams)
+		// Hashes are chained: what agrees at one batch agrees below it.
+		lo, hi := 0, len(chain)
+		for probe := 0; lo < hi; probe++ {
+			mid := lo + (hi-lo)/2
+			switch probe {
+			case 0:
+				mid = lo // most often the run is new
+			case 1:
+				mid = hi - 1 // or all of it is here
+			}
+			h, ok, err := x.g.hashAt(x.tx, s, run.First+uint64(mid), x.streams)
 			if err != nil {
 				return nil, 0, err
 			}
-			if !ok || h != chain[i] {
-				break
+			if ok && h == chain[mid] {
+				lo = mid + 1
+			} else {
+				hi = mid
 			}
-			at++
 		}
+		at := run.First - 1 + uint64(lo)
 		// A fork's batches must hang on the branch that owns the common one.
 		owns := at > s.row.Fork || s.row.Parent == 0
 		if best == nil || at > common || (at == common && owns && best.row.Fork >= at) {

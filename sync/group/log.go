@@ -11,8 +11,8 @@ import (
 )
 
 // joinSize is the size up to which a stored run takes in the run that follows.
-// Small commits then share one signature and one previous hash, and the page
-// that holds them is rewritten anyway. Four runs of this size fit one page:
+// Small commits then share one entry, and the page that holds them is rewritten
+// anyway. Four runs of this size fit one page:
 // bbolt splits no page of four entries, so larger ones would write two.
 const joinSize = 800
 

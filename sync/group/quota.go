@@ -7,7 +7,7 @@ import (
 	"github.com/peers-run/peers-runtime/sync/record"
 )
 
-// mayBegin decides whether the first run of another's stream is stored.
+// mayBegin decides whether another's run that begins a branch is stored.
 func (x *txn) mayBegin(id record.Stream, role keys.Hash) error {
 	if id.Device == x.g.self.ID() {
 		return nil // its own, from before it was restored
@@ -22,5 +22,11 @@ func (x *txn) mayBegin(id record.Stream, role keys.Hash) error {
 	for _, s := range x.streams {
 		census.Add(&s.row)
 	}
-	return census.MayBegin(x.view.state.Judge(id, role).Standing != control.Valid)
+	standing := quota.Open
+	if x.view.state.Judge(id, role).Standing != control.Valid {
+		standing = quota.Outsider
+	} else if seq, _, closed := x.view.state.Cut(id, role); closed && seq == 0 {
+		standing = quota.Closed
+	}
+	return census.MayBegin(standing)
 }

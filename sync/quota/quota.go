@@ -1,10 +1,12 @@
-// Package quota bounds what others may begin in a group's file.
+// Package quota bounds what others may begin in a group's file: streams, forks of
+// them, and namespaces.
 //
 // What a device has is announced in one frame for each namespace (sync/replica).
 // Whoever could make two devices' announcements exceed a frame would keep them
-// apart for good, so everything stays far below that. What was closed at its
-// beginning is there for ever and counts apart: revoking who began too much makes
-// room again. What this device writes itself has no quota.
+// apart for good, so there is room for three times what counts and no more. What
+// was closed at its beginning changes nothing and does not count: revoking who
+// began too much makes room, for as long as fewer than three times have filled it.
+// What this device writes itself has no quota.
 package quota
 
 import (
@@ -14,7 +16,8 @@ import (
 	"github.com/peers-run/peers-runtime/sync/keyspace"
 )
 
-// Quotas on branches of streams and on namespaces. Of those that count:
+// Quotas on branches of streams and on namespaces, for those that count and again
+// for those that are closed already when they come.
 const (
 	Namespaces = 1 << 10 // of the group
 	Streams    = 1 << 12 // of a namespace
@@ -22,8 +25,19 @@ const (
 	Outsiders  = 1 << 8  // of devices without a right to write, as far as is known here
 )
 
-// withClosed is how much more there may be, closed ones and all.
-const withClosed = 3
+// Room is how many times a quota there may be of everything together. The third
+// is for what counted when it came and was closed later.
+const Room = 3
+
+// A Standing is what is known of a stream's writer when it begins.
+type Standing uint8
+
+// The standings.
+const (
+	Open     Standing = iota // it may write
+	Closed                   // the stream was closed at its beginning
+	Outsider                 // it has no right to write, as far as is known here
+)
 
 // A Census counts what a file holds, for one namespace in it.
 type Census struct {
@@ -31,9 +45,16 @@ type Census struct {
 	known      bool // the namespace is there
 	namespaces int  // that are there
 
-	counted                                map[keyspace.Namespace]bool // namespaces with a stream that counts
-	here, all, outside, everHere, everyAll int
+	counted map[keyspace.Namespace]bool // namespaces with a stream that counts
+	here    tally                       // branches of the namespace
+	all     tally                       // of the group
+	outside int                         // of outsiders, in the group
 }
+
+// A tally is of branches that count, and of all of them.
+type tally struct{ counting, ever int }
+
+func (t tally) closed() int { return t.ever - t.counting }
 
 // NewCensus begins to count for a namespace of a file with that many.
 func NewCensus(ns keyspace.Namespace, known bool, namespaces int) *Census {
@@ -42,9 +63,10 @@ func NewCensus(ns keyspace.Namespace, known bool, namespaces int) *Census {
 
 // Add counts one branch of a stream.
 func (c *Census) Add(s *keyspace.StreamRow) {
-	c.everyAll++
-	if s.Namespace == c.namespace && c.known {
-		c.everHere++
+	here := c.known && s.Namespace == c.namespace
+	c.all.ever++
+	if here {
+		c.here.ever++
 	}
 	allowed := slices.ContainsFunc(s.Roles, func(u keyspace.RoleUse) bool { return u.Allowed })
 	if !allowed {
@@ -53,24 +75,28 @@ func (c *Census) Add(s *keyspace.StreamRow) {
 		return // closed at its beginning
 	}
 	c.counted[s.Namespace] = true
-	c.all++
-	if s.Namespace == c.namespace && c.known {
-		c.here++
+	c.all.counting++
+	if here {
+		c.here.counting++
 	}
 }
 
-// MayBegin decides whether another stream's first run is stored. The error has
-// code Quota. Nothing is lost: its holder offers it again in every session.
-func (c *Census) MayBegin(outsider bool) error {
+// MayBegin decides whether another branch is stored. The error has code Quota.
+// Nothing is lost: its holder offers it again in every session.
+func (c *Census) MayBegin(s Standing) error {
+	namespaces, here, all := len(c.counted), c.here.counting, c.all.counting
+	if s == Closed {
+		namespaces, here, all = c.namespaces-len(c.counted), c.here.closed(), c.all.closed()
+	}
 	const hint = "revoke the device that began so many"
 	switch {
-	case !c.known && (len(c.counted) >= Namespaces || c.namespaces >= withClosed*Namespaces):
+	case !c.known && (namespaces >= Namespaces || c.namespaces >= Room*Namespaces):
 		return fault.New(fault.Quota, "store a run", hint, "the group has %d namespaces already", c.namespaces)
-	case c.here >= Streams || c.everHere >= withClosed*Streams:
-		return fault.New(fault.Quota, "store a run", hint, "the namespace has %d streams already", c.everHere)
-	case c.all >= AllStreams || c.everyAll >= withClosed*AllStreams:
-		return fault.New(fault.Quota, "store a run", hint, "the group has %d streams already", c.everyAll)
-	case outsider && c.outside >= Outsiders:
+	case here >= Streams || c.here.ever >= Room*Streams:
+		return fault.New(fault.Quota, "store a run", hint, "the namespace has %d streams already", c.here.ever)
+	case all >= AllStreams || c.all.ever >= Room*AllStreams:
+		return fault.New(fault.Quota, "store a run", hint, "the group has %d streams already", c.all.ever)
+	case s == Outsider && c.outside >= Outsiders:
 		return fault.New(fault.Quota, "store a run", "connect to the device that gave it its right", "%d streams of devices without a known right to write are kept already", c.outside)
 	}
 	return nil

@@ -26,15 +26,18 @@ func TestQuotas(t *testing.T) {
 		n        int // one fewer is let in
 		of       func(i int) *keyspace.StreamRow
 		known    bool
-		outsider bool
+		standing Standing
 	}{
-		{"streams of the namespace", Streams, func(int) *keyspace.StreamRow { return member(1) }, true, false},
-		{"closed streams of the namespace", withClosed * Streams, func(int) *keyspace.StreamRow { return closed(1) }, true, false},
-		{"streams of the group", AllStreams, func(int) *keyspace.StreamRow { return member(2) }, true, false},
-		{"closed streams of the group", withClosed * AllStreams, func(int) *keyspace.StreamRow { return closed(2) }, true, false},
-		{"outsiders", Outsiders, func(int) *keyspace.StreamRow { return pending(2) }, true, true},
-		{"namespaces", Namespaces, func(i int) *keyspace.StreamRow { return member(i) }, false, false},
-		{"closed namespaces", withClosed * Namespaces, func(i int) *keyspace.StreamRow { return closed(i) }, false, false},
+		{"streams of the namespace", Streams, func(int) *keyspace.StreamRow { return member(1) }, true, Open},
+		{"all streams of the namespace", Room * Streams, func(int) *keyspace.StreamRow { return closed(1) }, true, Open},
+		{"closed streams of the namespace", Streams, func(int) *keyspace.StreamRow { return closed(1) }, true, Closed},
+		{"streams of the group", AllStreams, func(int) *keyspace.StreamRow { return member(2) }, true, Open},
+		{"all streams of the group", Room * AllStreams, func(int) *keyspace.StreamRow { return closed(2) }, true, Open},
+		{"closed streams of the group", AllStreams, func(int) *keyspace.StreamRow { return closed(2) }, true, Closed},
+		{"outsiders", Outsiders, func(int) *keyspace.StreamRow { return pending(2) }, true, Outsider},
+		{"namespaces", Namespaces, func(i int) *keyspace.StreamRow { return member(i) }, false, Open},
+		{"all namespaces", Room * Namespaces, func(i int) *keyspace.StreamRow { return closed(i) }, false, Open},
+		{"closed namespaces", Namespaces, func(i int) *keyspace.StreamRow { return closed(i) }, false, Closed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, n := range []int{c.n - 1, c.n} {
@@ -46,7 +49,7 @@ func TestQuotas(t *testing.T) {
 				for i := range n {
 					census.Add(c.of(i))
 				}
-				err := census.MayBegin(c.outsider)
+				err := census.MayBegin(c.standing)
 				if n < c.n && err != nil || n == c.n && (fault.CodeOf(err) != fault.Quota || fault.HintOf(err) == "") {
 					t.Errorf("with %d: %v", n, err)
 				}
@@ -55,16 +58,20 @@ func TestQuotas(t *testing.T) {
 	}
 }
 
-// Revoking makes room, and outsiders keep no member out.
+// Revoking makes room; neither outsiders nor what was closed keep a member out.
 func TestRoom(t *testing.T) {
 	c := NewCensus(1, true, 2)
 	for range Streams {
-		c.Add(closed(1))
+		c.Add(closed(1)) // came and was closed
+		c.Add(closed(1)) // was closed and came
 	}
 	for range Outsiders {
 		c.Add(pending(2))
 	}
-	if err := c.MayBegin(false); err != nil {
+	if err := c.MayBegin(Open); err != nil {
 		t.Error(err)
+	}
+	if c.MayBegin(Closed) == nil || c.MayBegin(Outsider) == nil {
+		t.Error("more of what counts for nothing is let in")
 	}
 }

@@ -38,7 +38,7 @@ const (
 	maxText   = 200                   // bytes of a Bye's text
 	maxSmall  = 1 << 20               // of every other message
 	opsTarget = 256 << 10             // bytes of ops gathered in one frame
-	maxSpaces = 4096                  // namespaces in a Hello
+	maxSpaces = 8192                  // namespaces in a Hello
 	maxTips   = maxSmall / 80         // tips in a Vector or Ack
 	headsPart = 4096                  // heads in a part of a series
 	maxHeads  = 1 << 18               // heads in a series

@@ -167,7 +167,7 @@ func TestBadInput(t *testing.T) {
 			v.send(v.hello())
 			for i := uint64(0); v.send(encodeFrame(nil, TypeVector, &tipsMessage{otherSpace(i), nil})); i++ {
 			}
-		}, fault.Protocol, "more than 4096 namespaces"},
+		}, fault.Protocol, "more than 8192 namespaces"},
 		"nested deeply": {func(v *victim) {
 			body := bytes.Repeat([]byte{0x81}, 60_000)
 			v.send(v.hello(), append([]byte{byte(TypeVector), 0, byte(len(body) >> 8), byte(len(body) & 0xff)}, body...))

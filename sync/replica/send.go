@@ -38,6 +38,9 @@ func (s *Session) Next(buf []byte) (frame []byte, ok bool, err error) {
 }
 
 func (s *Session) next(buf []byte) ([]byte, bool, error) {
+	if err := s.unstall(); err != nil {
+		return nil, false, err
+	}
 	s.sayHello()
 	if len(s.out) > 0 {
 		o := s.out[0]
@@ -65,6 +68,18 @@ func (s *Session) next(buf []byte) ([]byte, bool, error) {
 		}
 	}
 	return s.nextDigest(buf)
+}
+
+// maxStall is how long a session goes on with a stream of which it takes no more.
+const maxStall = 10 * time.Minute
+
+// unstall ends a session in which a stream stalled and there may be room for it
+// now: the peer believes that it sent everything, and says it again in the next.
+func (s *Session) unstall() error {
+	if s.stalled.IsZero() || (s.g.Control() == s.stallView && s.now().Sub(s.stalled) < maxStall) {
+		return nil
+	}
+	return fault.New(fault.Busy, "sync with the peer", "", "what stalled is tried again in a new session")
 }
 
 // lookAtControl takes note of our control log as it is now.
@@ -269,6 +284,7 @@ func (s *Session) nextRun(buf []byte, sp *space) ([]byte, bool, error) {
 			continue // the branch was cut short by a rebuild of the file; a new session finds out
 		}
 		sp.sent[t.Branch] = upTo
+		sp.next++ // a stream that grows all the time leaves the others their turn
 		s.stats.RunsOut++
 		s.stats.BatchesOut += upTo - at
 		return endFrame(frame), true, nil

@@ -19,6 +19,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -67,12 +68,16 @@ type Session struct {
 	needs    int  // how often the peer went back in a stream
 	learnt   int  // tips in the peer's vectors
 	restored bool // the peer told us that we were restored from a copy
-	spaces   map[record.NamespaceID]*space
-	order    []*space // in order of first mention
-	turn     int      // the space whose runs go next
-	seen     int      // how many namespaces the group had when last looked at
-	stats    Counters
-	last     time.Time // when something useful last arrived
+
+	stalled   time.Time      // when the first stream stalled; zero: none did
+	stallView *control.State // the control log then
+
+	spaces map[record.NamespaceID]*space
+	order  []*space // in order of first mention
+	turn   int      // the space whose runs go next
+	seen   int      // how many namespaces the group had when last looked at
+	stats  Counters
+	last   time.Time // when something useful last arrived
 
 	// The control log, also guarded by mu.
 	ctlState  ctlState
@@ -218,8 +223,8 @@ func (s *Session) Accept(in Incoming) error {
 	}
 	s.stats.BytesIn += uint64(len(in.frame))
 	err := s.receive(typ, body)
-	if err == nil && len(s.order) > maxSpaces {
-		err = tooManySpaces()
+	if err == nil {
+		err = s.tooMuch()
 	}
 	if err != nil {
 		s.fail(err)
@@ -227,7 +232,16 @@ func (s *Session) Accept(in Incoming) error {
 	return err
 }
 
-func tooManySpaces() error { return protocol("more than %d namespaces", maxSpaces) }
+// tooMuch says that the peer mentioned more than a session keeps in memory.
+func (s *Session) tooMuch() error {
+	switch {
+	case len(s.order) > maxSpaces:
+		return protocol("more than %d namespaces", maxSpaces)
+	case s.learnt > maxLearnt:
+		return fault.New(fault.Quota, "sync with the peer", "", "it lists more than %d streams", maxLearnt)
+	}
+	return nil
+}
 
 func (s *Session) receive(typ Type, body []byte) error {
 	if !s.helloed && typ != TypeHello && typ != TypeBye {
@@ -388,9 +402,6 @@ func (s *Session) receiveVector(m *tipsMessage) error {
 	if !sp.known {   // else its Hello said it all, and its runs come
 		s.learn(sp, tips)
 	}
-	if s.learnt > maxLearnt {
-		return fault.New(fault.Quota, "sync with the peer", "", "it lists %d streams", s.learnt)
-	}
 	for _, t := range tips {
 		s.noteKnown(t)
 	}
@@ -466,10 +477,13 @@ func (s *Session) acceptRun(p *group.Prepared, bytes int) error {
 		return s.err
 	}
 	sp := s.space(p.Stream().Namespace)
+	if sp.theirs[p.Stream()] == nil {
+		s.learnt++
+	}
 	sp.inbound(p.Tips())
-	if len(s.order) > maxSpaces {
+	if err := s.tooMuch(); err != nil {
 		defer s.mu.Unlock()
-		s.fail(tooManySpaces())
+		s.fail(err)
 		return s.err
 	}
 	if sp.stall[p.Stream()] != "" {
@@ -518,7 +532,10 @@ func (s *Session) stored(stream record.Stream, size int, err error) {
 		s.compare(sp)
 	case fault.CodeOf(err) == fault.Quota:
 		sp.stall[stream] = err.Error()
-	case sp.stall[stream] == "": // else it follows what was not taken
+		if s.stalled.IsZero() {
+			s.stalled, s.stallView = s.now(), s.g.Control()
+		}
+	case sp.stall[stream] == "" || !errors.Is(err, group.ErrGap): // else it follows what was not taken
 		s.fail(err)
 	}
 	s.mu.Unlock()

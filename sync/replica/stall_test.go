@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/peers-run/peers-runtime/internal/fault"
 	"github.com/peers-run/peers-runtime/keys"
 	"github.com/peers-run/peers-runtime/sync/batch"
+	"github.com/peers-run/peers-runtime/sync/control"
 	"github.com/peers-run/peers-runtime/sync/group"
 	"github.com/peers-run/peers-runtime/sync/group/grouptest"
 	"github.com/peers-run/peers-runtime/sync/record"
@@ -101,5 +103,57 @@ func until(t *testing.T, what string, cond func() bool) {
 		case <-deadline:
 			t.Fatalf("not so after 20 s: %s", what)
 		}
+	}
+}
+
+// A session in which a stream stalled ends when there may be room for it: the next
+// one hears of it again.
+func TestStallsEndWithTheirReason(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(g *group.Group, u *grouptest.User, clock *time.Time)
+	}{
+		{"a device is closed", func(g *group.Group, u *grouptest.User, _ *time.Time) {
+			raw, err := g.Control().NewClose(u.Devices[0], control.Close{Type: control.CloseDevice, Device: u.Devices[2].ID()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := g.AddControl(t.Context(), []control.Raw{{Bytes: raw}}); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"ten minutes pass", func(_ *group.Group, _ *grouptest.User, clock *time.Time) { *clock = clock.Add(maxStall) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			u := grouptest.NewUser(t, 3)
+			g := u.Open(t, 0, nil)
+			ns := grouptest.Namespace(t, g, "notes")
+			clock := time.Now()
+			stored := make(chan struct{}, 100)
+			s := New(Config{Group: g, Peer: u.Devices[1].ID(), Now: func() time.Time { return clock }, Changed: func() { stored <- struct{}{} }})
+			if err := s.Receive(encodeFrame(nil, TypeHello, &hello{Version: Protocol, Control: hashHeads(g.ControlHeads())})); err != nil {
+				t.Fatal(err)
+			}
+			for seed := range 17 { // one fork more than is kept
+				if err := s.Receive(endFrame(append(beginFrame(nil, TypeRun), forkOf(u, ns, byte(seed), 1)...))); err != nil {
+					t.Fatal(err)
+				}
+				<-stored
+			}
+			for ok := true; ok; {
+				var err error
+				if _, ok, err = s.Next(nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if st := s.Status(); s.Err() != nil || len(st.Spaces[0].Stalled) != 1 {
+				t.Fatalf("after a stall: %v, %+v", s.Err(), st)
+			}
+			c.change(g, u, &clock)
+			frame, ok, err := s.Next(nil)
+			if err != nil || !ok || Type(frame[0]) != TypeBye || fault.CodeOf(s.Err()) != fault.Busy {
+				t.Errorf("the session goes on: %x, %v; %v", frame, err, s.Err())
+			}
+		})
 	}
 }

@@ -27,8 +27,10 @@ type SpaceStatus struct {
 	ToGet     uint64    // batches that the peer said it has and we lack
 	ToSend    uint64    // batches that we have and the peer has not acknowledged, nor said it has
 	Have      uint64    // batches stored here
-	Stalled   []Stalled // streams of which no more is taken from the peer
+	Stalled   []Stalled // streams of which no more is taken from the peer, a few of them if they are many
 }
+
+const maxListed = 16
 
 // A Stalled stream exceeds a quota of this device.
 type Stalled struct {
@@ -53,6 +55,7 @@ func (s *Session) spaceStatus(sp *space) SpaceStatus {
 		st.Stalled = append(st.Stalled, Stalled{stream, reason})
 	}
 	slices.SortFunc(st.Stalled, func(a, b Stalled) int { return a.Stream.Compare(b.Stream) })
+	st.Stalled = st.Stalled[:min(len(st.Stalled), maxListed)]
 	stored := map[record.Stream]uint64{}
 	for _, t := range s.g.Vector(sp.id) {
 		st.Have += t.Seq

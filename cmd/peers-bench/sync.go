@@ -17,7 +17,7 @@ import (
 
 // inflight bounds the bytes of runs that are prepared and not stored, as a
 // session does (replica's maxInflight).
-const inflight = 4 << 20
+const inflight = 8 << 20
 
 // ingest verifies and stores runs, as a session that receives them would: the
 // verification of the next beside the storing of the last.

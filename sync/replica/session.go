@@ -45,8 +45,10 @@ type Config struct {
 	Changed func()
 }
 
-// maxInflight bounds the bytes of runs that are received and not yet durable.
-const maxInflight = 4 << 20
+// maxInflight bounds the bytes of runs that are received and not yet durable. It
+// holds more than one transaction, so that the next runs are verified while the
+// disk syncs.
+const maxInflight = 8 << 20
 
 // A Session is one side of the exchange. Its methods are safe for concurrent
 // use; Receive must be called with one frame after the other.

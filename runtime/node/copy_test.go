@@ -8,16 +8,24 @@ import (
 
 	"github.com/peers-run/peers-runtime/runtime/nodetest"
 	"github.com/peers-run/peers-runtime/sync/group/grouptest"
+	"github.com/peers-run/peers-runtime/sync/record"
 )
 
-// streams is how many streams a device has of its notes.
+// streams is how many streams a device has of its notes; none may be forked.
 func streams(t *testing.T, d *nodetest.Device) int {
 	t.Helper()
 	g, err := d.Group()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(g.Vector(grouptest.Namespace(t, g, "notes")))
+	seen := map[record.Stream]bool{}
+	for _, tip := range g.Vector(grouptest.Namespace(t, g, "notes")) {
+		if seen[tip.Stream] {
+			t.Errorf("%s is forked", tip.Stream)
+		}
+		seen[tip.Stream] = true
+	}
+	return len(seen)
 }
 
 // A home is copied, and the original and the copy write apart from each other:

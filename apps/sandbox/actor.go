@@ -243,9 +243,10 @@ func (a *Actor) due(ctx context.Context) (did bool, err error) {
 		a.failed, a.trying = 0, attempt{}
 		return true, nil
 	}
-	// It is due again, but not at once. A crash has seen to that already.
+	// It is due again, but not at once. A crash has seen to that already; that a
+	// person lifted its delay meanwhile says nothing else.
 	a.log.Warn("event of the app failed", "kind", e.Kind, "code", out.Code, "err", err)
-	if a.mayRun() && ctx.Err() == nil {
+	if !a.crashed && a.mayRun() && ctx.Err() == nil {
 		delay := a.postpone()
 		why := "the app refused it: " + out.Code.String()
 		if err != nil {

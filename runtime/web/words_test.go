@@ -33,6 +33,9 @@ func TestWords(t *testing.T) {
 			t.Errorf("%+v: %q, want %q", c.peer, got, c.want)
 		}
 	}
+	if got, want := said(t, b, "stand", control.SpacePeer{}, control.Space{}, "phone"), "nothing to sync with phone yet"; got != want {
+		t.Errorf("an empty namespace: %q, want %q", got, want)
+	}
 	for _, c := range []struct {
 		wait   control.Waiting
 		device map[string]any

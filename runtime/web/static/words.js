@@ -41,6 +41,7 @@ export function stand(peer, space, name) {
     return { mood: "wait", text: `syncing ${done} % to ${name}`, done };
   }
   if (peer.equal) return { mood: "good", text: `equal with ${name} since ${clock(peer.equal)}` };
+  if (!space.batches) return { mood: "good", text: `nothing to sync with ${name} yet` };
   return { mood: "wait", text: `comparing with ${name}` };
 }
 

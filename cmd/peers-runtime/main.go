@@ -44,10 +44,16 @@ func Main(args []string, in io.Reader, out, complain io.Writer) int {
 }
 
 func run(e *env, args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signalled, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// From the first signal on, the next one ends the process as if nobody listened.
-	defer context.AfterFunc(ctx, stop)()
+	// From the first signal on, the next one ends the process as if nobody listened;
+	// so it must be before anybody is told that it does.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	defer context.AfterFunc(signalled, func() {
+		stop()
+		cancel()
+	})()
 	cmd := newRoot(e)
 	cmd.SetArgs(args)
 	cmd.SetIn(e.in)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -345,20 +344,7 @@ func (o *ordeal) load() (store.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := storetest.NewMem()
-	err = db.View(func(from store.Tx) error {
-		return m.Update(func(to store.Tx) error {
-			for _, name := range from.Buckets("") {
-				b, c := to.Bucket(name), from.Bucket(name).Cursor()
-				for k, v := c.First(); k != nil; k, v = c.Next() {
-					if err := b.Put(bytes.Clone(k), bytes.Clone(v)); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
-	})
+	m, err := storetest.MemOf(db)
 	return m, errors.Join(err, db.Close())
 }
 

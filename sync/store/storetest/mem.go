@@ -69,6 +69,25 @@ func (s *snapshot) find(name string) (i int, found bool) {
 	return slices.BinarySearchFunc(s.buckets, name, func(r memRoot, name string) int { return strings.Compare(r.name, name) })
 }
 
+// MemOf makes a database that holds what db does.
+func MemOf(db store.DB) (*Mem, error) {
+	m := NewMem()
+	err := db.View(func(from store.Tx) error {
+		return m.Update(func(to store.Tx) error {
+			for _, name := range from.Buckets("") {
+				b, c := to.Bucket(name), from.Bucket(name).Cursor()
+				for k, v := c.First(); k != nil; k, v = c.Next() {
+					if err := b.Put(bytes.Clone(k), bytes.Clone(v)); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+	})
+	return m, err
+}
+
 // NewMem makes an empty database.
 func NewMem() *Mem {
 	m := &Mem{}
